@@ -1,0 +1,185 @@
+"""Every error a client can meet.
+
+An error knows its status, its OpenAI body and whether a retry makes sense. Rendering it onto the wire
+is the gateway's work.
+
+    ServiceError
+     ├─ InvalidRequest (400)      bad JSON, no model, a wrong field
+     │   ├─ WrongKind             chat asked of an embedding model
+     │   └─ ModelDoesNotFit       larger than the device
+     ├─ Unauthorized (401)
+     ├─ NotFound (404)            path
+     │   └─ ModelNotFound         with the nearest names
+     ├─ MethodNotAllowed (405)
+     ├─ BodyTooLarge (413)
+     ├─ Overloaded (429)          queue full, or waiting bodies too large in all
+     ├─ UpstreamDied (502)        the worker went away before it answered
+     └─ Unavailable (503)         with Retry-After where one is known
+         ├─ ModelBroken           an incomplete folder
+         ├─ LoadFailed            the worker did not start: exit code, last lines
+         ├─ WaitedTooLong
+         └─ ShuttingDown
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class ServiceError(Exception):
+    """Base of all errors told to a client.
+
+    Args:
+        message: what happened, to which model, and what to do, in a sentence or two.
+        param: the request's field at fault, if one is.
+        retry_after_seconds: becomes the Retry-After header, rounded up.
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[str] = "internal_error"
+    type: ClassVar[str] = "server_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_seconds = retry_after_seconds
+
+    def body(self) -> dict[str, Any]:
+        """The error object in OpenAI's shape."""
+        return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
+
+    def headers(self) -> dict[str, str]:
+        """Response headers beyond the content type."""
+        if self.retry_after_seconds is None:
+            return {}
+        return {"retry-after": str(max(1, math.ceil(self.retry_after_seconds)))}
+
+
+class InvalidRequest(ServiceError):
+    """The request cannot be understood as it stands."""
+
+    status = 400
+    code = "invalid_request"
+    type = "invalid_request_error"
+
+
+class WrongKind(InvalidRequest):
+    """The model exists and does not do what this endpoint is for."""
+
+    code = "wrong_model_kind"
+
+
+class ModelDoesNotFit(InvalidRequest):
+    """The model can never fit the device. A 400, since SDKs would retry a 5xx in vain."""
+
+    code = "model_does_not_fit"
+
+
+class Unauthorized(ServiceError):
+    """No key, or none that is known."""
+
+    status = 401
+    code = "invalid_api_key"
+    type = "authentication_error"
+
+    def headers(self) -> dict[str, str]:
+        return {"www-authenticate": "Bearer"}
+
+
+class NotFound(ServiceError):
+    """No such path."""
+
+    status = 404
+    code = "not_found"
+    type = "invalid_request_error"
+
+
+class ModelNotFound(NotFound):
+    """No model of that name."""
+
+    code = "model_not_found"
+
+    @classmethod
+    def named(cls, name: str, nearest: Sequence[str]) -> ModelNotFound:
+        """Says which models come nearest to `name`, which is cut to a printable length."""
+        shown = name if len(name) <= 100 else name[:100] + "..."
+        hint = (
+            f"Did you mean {', '.join(repr(each) for each in nearest)}?"
+            if nearest
+            else "GET /v1/models lists those there are."
+        )
+        return cls(f"The model {shown!r} does not exist. {hint}", param="model")
+
+
+class MethodNotAllowed(ServiceError):
+    """The path exists, the method is another."""
+
+    status = 405
+    code = "method_not_allowed"
+    type = "invalid_request_error"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
+
+    def headers(self) -> dict[str, str]:
+        return {"allow": self.allow}
+
+
+class BodyTooLarge(ServiceError):
+    """Counted while it is read, whatever Content-Length says."""
+
+    status = 413
+    code = "request_too_large"
+    type = "invalid_request_error"
+
+
+class Overloaded(ServiceError):
+    """As many wait as may wait."""
+
+    status = 429
+    code = "queue_full"
+    type = "rate_limit_error"
+
+
+class UpstreamDied(ServiceError):
+    """The worker ended, or stopped making sense, in the middle of a request."""
+
+    status = 502
+    code = "worker_died"
+
+
+class Unavailable(ServiceError):
+    """Not now; the message says why."""
+
+    status = 503
+    code = "unavailable"
+
+
+class ModelBroken(Unavailable):
+    """The folder is incomplete; SDKs may retry, since a download may be going on."""
+
+    code = "model_broken"
+
+
+class LoadFailed(Unavailable):
+    """The worker did not become ready."""
+
+    code = "model_load_failed"
+
+
+class WaitedTooLong(Unavailable):
+    """The request waited longer than `queue.max_wait_seconds`."""
+
+    code = "waited_too_long"
+
+
+class ShuttingDown(Unavailable):
+    """The server is being stopped."""
+
+    code = "shutting_down"

@@ -1,0 +1,191 @@
+"""One typed tree of settings: defaults, then a YAML file, then the environment, then flags.
+
+Only this module reads configuration files and `LOCAL_LLM_…` variables. The loading and the error
+messages live in `settings_sources.py`; `config/local-llm.yaml` shows every key and a test keeps it true.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from local_llm.catalog.card import Engine
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Bytes = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    """Unknown keys are errors; values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EngineSettings(_Section):
+    """What is common to every engine."""
+
+    python: Path | None = Field(
+        None, description="The Python that has the engine installed; none means the supervisor's own."
+    )
+    args: tuple[str, ...] = Field((), description="Further arguments for every worker of this engine.")
+    env: dict[str, str] = Field(
+        default_factory=dict, description="Further environment for every worker of this engine."
+    )
+
+
+class VllmSettings(EngineSettings):
+    """vLLM: chat and completions."""
+
+    gpu_memory_reserve_bytes: Bytes = Field(
+        1 << 30,
+        description="GPU memory left to others when --gpu-memory-utilization is computed from what is free.",
+    )
+    cpu_kv_cache_gib: Count = Field(1, description="VLLM_CPU_KVCACHE_SPACE where there is no GPU, in GiB.")
+
+
+class TransformersSettings(EngineSettings):
+    """The transformers worker: embeddings, reranking, scoring."""
+
+    token_ids: Literal["openai", "model"] = Field(
+        "openai",
+        description="What token arrays in /v1/embeddings are: OpenAI's cl100k_base (as LangChain sends) or "
+        "the model's own ids.",
+    )
+    max_batch_tokens: Count = Field(
+        16384, description="Tokens, padding included, that are computed in one batch at most."
+    )
+
+
+class EnginesSettings(_Section):
+    """Per engine."""
+
+    vllm: VllmSettings = VllmSettings()
+    transformers: TransformersSettings = TransformersSettings()
+
+
+class ModelSettings(_Section):
+    """For one model, or all whose id matches a glob."""
+
+    engine: Engine | None = Field(None, description="Overrides what the folder says.")
+    args: tuple[str, ...] = Field((), description="Further arguments, after the engine's own.")
+    env: dict[str, str] = Field(default_factory=dict, description="Further environment.")
+
+
+class QueueSettings(_Section):
+    """Who waits, how long, and how many."""
+
+    patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0,
+        description="A waiter for another model is preferred to newcomers once it has waited this many "
+        "times the measured cost of a switch.",
+    )
+    drain_max_seconds: Seconds = Field(
+        600, description="What still runs on a worker that must go is cut with an error after this long."
+    )
+    max_waiting: Count = Field(256, description="Requests that may wait for one model; beyond it: 429.")
+    max_waiting_total: Count = Field(1024, description="Requests that may wait in all; beyond it: 429.")
+    max_wait_seconds: Seconds = Field(600, description="A request that waited this long is given up: 503.")
+
+
+class ResidencySettings(_Section):
+    """Which models may be loaded at the same time."""
+
+    max_models: Count = Field(1, description="Models loaded at the same time, at most.")
+    keep: tuple[str, ...] = Field(
+        (), description="Ids, globs or kinds that are not stopped for others. One place must stay free."
+    )
+
+    @model_validator(mode="after")
+    def _one_place_stays_free(self) -> ResidencySettings:
+        if self.keep and len(self.keep) >= self.max_models:
+            raise ValueError(
+                f"keeps {len(self.keep)} for good within max_models={self.max_models}: "
+                "one place must stay free, so raise max_models or keep fewer"
+            )
+        return self
+
+
+class LoadSettings(_Section):
+    """How long a worker may take to become ready."""
+
+    stall_seconds: Seconds = Field(300, description="A load without progress for this long is given up.")
+    max_seconds: Seconds = Field(1800, description="A load that takes this long is given up anyway.")
+
+
+class StopSettings(_Section):
+    """How workers, and the server, end."""
+
+    grace_seconds: Seconds = Field(10, description="Between a worker's SIGTERM and its SIGKILL.")
+    memory_back_seconds: Seconds = Field(
+        30, description="How long to wait for an ended worker's GPU memory to be free again."
+    )
+    shutdown_grace_seconds: Seconds = Field(
+        30, description="How long running requests may go on after SIGTERM or Ctrl-C."
+    )
+
+
+class Settings(_Section):
+    """Everything that can be set."""
+
+    models_dir: Path = Field(Path("models"), description="The folder that holds the models.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8000, description="Port to listen on; 0 takes a free one."
+    )
+    api_keys: tuple[str, ...] = Field((), description="If any: every path but GET /health wants one.")
+    api_keys_file: Path | None = Field(
+        None, description="A file with one key a line, for Docker and Kubernetes secrets."
+    )
+    max_body_bytes: Bytes = Field(32 << 20, description="The largest request body; beyond it: 413.")
+    max_waiting_body_bytes: Bytes = Field(
+        256 << 20, description="All bodies of waiting requests together; beyond it: 429."
+    )
+    default_engine: Engine = Field(
+        Engine.VLLM, description="For folders whose content and name say nothing of their kind."
+    )
+    aliases: dict[str, str] = Field(default_factory=dict, description="Further names: alias -> model id.")
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="auto: human at a terminal, JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    engines: EnginesSettings = EnginesSettings()
+    models: dict[str, ModelSettings] = Field(
+        default_factory=dict, description="Per model, by id or glob; the later entry wins where two match."
+    )
+    queue: QueueSettings = QueueSettings()
+    residency: ResidencySettings = ResidencySettings()
+    load: LoadSettings = LoadSettings()
+    stop: StopSettings = StopSettings()
+
+    def engine_settings(self, engine: Engine) -> EngineSettings:
+        """The settings of `engine`."""
+        match engine:
+            case Engine.VLLM:
+                return self.engines.vllm
+            case Engine.TRANSFORMERS:
+                return self.engines.transformers
+
+    def model_settings(self, model_id: str) -> ModelSettings:
+        """What the settings say of one model: matching globs in order, then the exact id, merged.
+
+        Arguments of all matching entries follow one another; of environment and engine the later wins.
+        """
+        matching = [
+            each
+            for pattern, each in self.models.items()
+            if pattern != model_id and fnmatchcase(model_id, pattern)
+        ]
+        if model_id in self.models:
+            matching.append(self.models[model_id])
+        engine: Engine | None = None
+        args: tuple[str, ...] = ()
+        env: dict[str, str] = {}
+        for each in matching:
+            engine = each.engine or engine
+            args += each.args
+            env |= each.env
+        return ModelSettings(engine=engine, args=args, env=env)

@@ -1,0 +1,1 @@
+"""Who is served by which worker, and when that changes."""

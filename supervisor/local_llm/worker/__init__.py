@@ -1,0 +1,1 @@
+"""One worker's life: its command line, its processes, its readiness, its end."""

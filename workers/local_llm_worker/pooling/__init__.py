@@ -1,0 +1,1 @@
+"""The transformers worker: embeddings, reranking and scoring over HTTP."""
