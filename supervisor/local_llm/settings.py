@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from local_llm.catalog.card import Engine
 
@@ -20,9 +20,9 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class _Section(BaseModel):
-    """Unknown keys are errors; values never change after loading."""
+    """Unknown keys are errors; values never change after loading. YAML's `8` is as good as `"8"`."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
 
 class EngineSettings(_Section):
@@ -34,6 +34,9 @@ class EngineSettings(_Section):
     args: tuple[str, ...] = Field((), description="Further arguments for every worker of this engine.")
     env: dict[str, str] = Field(
         default_factory=dict, description="Further environment for every worker of this engine."
+    )
+    max_concurrent: Count = Field(
+        256, description="Requests sent to one worker at a time; more wait for their turn."
     )
 
 
@@ -160,6 +163,19 @@ class Settings(_Section):
     residency: ResidencySettings = ResidencySettings()
     load: LoadSettings = LoadSettings()
     stop: StopSettings = StopSettings()
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _one_key_is_a_list(cls, value: Any) -> Any:
+        """`LOCAL_LLM_API_KEYS=secret` is what one writes in an environment."""
+        return (value,) if isinstance(value, str | int) else value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_not_empty(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not key.strip() for key in keys):
+            raise ValueError("a key must not be empty")
+        return keys
 
     def engine_settings(self, engine: Engine) -> EngineSettings:
         """The settings of `engine`."""

@@ -1,0 +1,195 @@
+"""One model folder: what it holds, and what that says, as facts. Decisions are in `kinds.py`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from local_llm.catalog import config
+from local_llm.catalog.files import INDEX_LIMIT_BYTES, Folder, Unservable, list_names
+from local_llm.catalog.kinds import Signs
+from local_llm.catalog.weights import PICKLE_INDEX, SAFETENSORS_INDEX, weigh
+
+# Where `hf download --local-dir` keeps what it has not finished.
+_DOWNLOAD_FOLDER = ".cache/huggingface/download"
+_UNFINISHED = (".incomplete", ".aria2", ".part", ".crdownload")
+
+_SIGNS_OF_A_MODEL = frozenset(
+    (
+        "config.json",
+        "modules.json",
+        "adapter_config.json",
+        "model_index.json",
+        SAFETENSORS_INDEX,
+        PICKLE_INDEX,
+    )
+)
+_WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx")
+# What a worker reads besides the weights: configuration, vocabulary, templates, code.
+_SMALL_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
+_TOKENIZERS = ("tokenizer", "tekken", "vocab", "spiece", "sentencepiece")
+_NAMED_TEMPLATES = "additional_chat_templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a complete model folder says of itself.
+
+    Attributes:
+        signs: what can tell its kind.
+        notes: further findings, for people.
+        size_bytes: of the weights.
+        context_length: tokens, from the configuration.
+        sentence_length: tokens, from sentence_bert_config.json.
+        created: modification time of the configuration, seconds since the epoch.
+        fingerprint: changes with any file that a worker reads.
+    """
+
+    signs: Signs
+    notes: tuple[str, ...]
+    size_bytes: int
+    context_length: int | None
+    sentence_length: int | None
+    created: int
+    fingerprint: str
+
+
+def is_model_folder(path: str, names: Collection[str]) -> bool:
+    """Whether a folder with these names in it is, or is about to become, a model."""
+    return (
+        not _SIGNS_OF_A_MODEL.isdisjoint(names)
+        or any(name.endswith(_WEIGHT_SUFFIXES) or name.startswith("pytorch_model") for name in names)
+        or is_unfinished(path, names)
+    )
+
+
+def is_unfinished(path: str, names: Collection[str]) -> bool:
+    """Whether a download into this folder has not come to its end."""
+    if any(name.endswith(_UNFINISHED) for name in names):
+        return True
+    if ".cache" not in names:
+        return False
+    try:
+        return any(name.endswith(_UNFINISHED) for name in list_names(f"{path}/{_DOWNLOAD_FOLDER}"))
+    except Unservable:
+        return False
+
+
+def examine(folder: Folder, name: str, *, downloading: bool) -> Facts:
+    """Reads what a folder says of itself.
+
+    Args:
+        folder: to look into.
+        name: the last part of the model's id.
+        downloading: files of this model are known to be on their way.
+
+    Raises:
+        Unservable: it is incomplete or damaged.
+    """
+    downloading = downloading or is_unfinished(folder.path, folder.names)
+    try:
+        facts = _read(folder, name)
+        # A download of a newer revision, or one given up, must not hide what is complete.
+        if downloading and not any(each.startswith(_TOKENIZERS) for each in folder.names):
+            raise Unservable("it has no tokenizer yet")
+    except Unservable as error:
+        if not downloading:
+            raise
+        raise Unservable(f"download incomplete: {error}") from error
+    return facts
+
+
+def _read(folder: Folder, name: str) -> Facts:
+    config_name = _config_name(folder)
+    settings = folder.read_object(config_name)
+    weights = weigh(folder)
+    modules = _modules(folder)
+    sentence = _optional_object(folder, "config_sentence_transformers.json")
+    sentence_type = sentence.get("model_type")
+    for each in folder.names:
+        if each.endswith(_SMALL_SUFFIXES) and not each.startswith("."):
+            folder.front.see(folder.at(each))
+    signs = Signs(
+        name=name,
+        architecture=config.architecture(settings),
+        labels=config.label_count(settings),
+        encoder_decoder=settings.get("is_encoder_decoder") is True,
+        sentence_type=sentence_type if isinstance(sentence_type, str) else None,
+        modules=tuple(kind for kind, _ in modules),
+        template=_template(folder),
+        mistral_format=config_name == "params.json",
+    )
+    changed = folder.front.see(folder.at(config_name))
+    return Facts(
+        signs=signs,
+        notes=("its weights are Python pickles (.bin), not safetensors",) if weights.pickled else (),
+        size_bytes=weights.size_bytes,
+        context_length=config.context_length(settings),
+        sentence_length=config.max_seq_length(_optional_object(folder, "sentence_bert_config.json")),
+        created=int(changed.st_mtime) if changed else 0,
+        fingerprint=_fingerprint(folder),
+    )
+
+
+def _config_name(folder: Folder) -> str:
+    names = folder.names
+    if "model_index.json" in names:
+        raise Unservable("it is a diffusion pipeline (model_index.json), which is not served")
+    if "config.json" in names:
+        return "config.json"
+    if _has_mistral_files(folder):
+        return "params.json"  # vLLM takes it where there are consolidated weights
+    if "adapter_config.json" in names:
+        base = _optional_object(folder, "adapter_config.json").get("base_model_name_or_path")
+        of = f" of {base}" if isinstance(base, str) and base.isprintable() else ""
+        raise Unservable(f"it is an adapter{of} (adapter_config.json), not a whole model")
+    gguf = sorted(name for name in names if name.endswith(".gguf"))
+    if gguf and not any(name.endswith(".safetensors") for name in names):
+        raise Unservable(f"it has only GGUF files ({gguf[0]}); config.json and safetensors are needed")
+    raise Unservable("config.json is missing")
+
+
+def _modules(folder: Folder) -> tuple[tuple[str, str], ...]:
+    """Module types and folders of modules.json; a Pooling module must have its own config.json."""
+    if "modules.json" not in folder.names:
+        return ()
+    modules = config.module_types(folder.read_json("modules.json"))
+    for kind, path in modules:
+        if kind == "Pooling" and path in folder.names and not folder.has_file(f"{path}/config.json"):
+            raise Unservable(f"{path}/config.json is missing, which modules.json needs")
+        if kind == "Pooling" and path not in folder.names:
+            raise Unservable("modules.json names a Pooling folder that is missing")
+    return modules
+
+
+def _template(folder: Folder) -> str | None:
+    """Where the chat template is, as evidence."""
+    if "chat_template.jinja" in folder.names and folder.has_file("chat_template.jinja"):
+        return "chat_template.jinja is there"
+    for name in ("tokenizer_config.json", "chat_template.json"):
+        if config.has_template(_optional_object(folder, name)):
+            return f"{name} has a chat template"
+    if _NAMED_TEMPLATES in folder.names:
+        folder.front.see(folder.at(_NAMED_TEMPLATES))
+        return f"{_NAMED_TEMPLATES}/ is there"
+    if _has_mistral_files(folder):
+        return "params.json beside Mistral's own files means a built-in chat template"
+    return None
+
+
+def _has_mistral_files(folder: Folder) -> bool:
+    return "params.json" in folder.names and any(
+        name == "tekken.json" or (name.startswith("consolidated") and name.endswith(".safetensors"))
+        for name in folder.names
+    )
+
+
+def _optional_object(folder: Folder, name: str) -> Mapping[str, object]:
+    """The JSON object in file `name`, empty if there is no such file; what is damaged is an error."""
+    return folder.read_object(name, INDEX_LIMIT_BYTES) if name in folder.names else {}
+
+
+def _fingerprint(folder: Folder) -> str:
+    seen = (*folder.front.fingerprints(folder.path), *folder.weights.fingerprints(folder.path))
+    return hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()[:16]

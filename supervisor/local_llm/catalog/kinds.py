@@ -1,0 +1,229 @@
+"""What a folder's signs say of its kind and engine. Pure: no file is touched here.
+
+The rules are tried in the order of `_RULES`; the first that finds something decides. What a folder holds
+comes before what it is called, and its name before the engine that the settings name as default.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from local_llm.catalog.card import Engine, Kind
+from local_llm.catalog.files import Unservable
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What was seen in a folder that can tell its kind.
+
+    Attributes:
+        name: the last part of the model's id.
+        architecture: ``architectures[0]`` of config.json.
+        labels: of the classification head, where config.json says so.
+        encoder_decoder: config.json's ``is_encoder_decoder``.
+        sentence_type: ``model_type`` of config_sentence_transformers.json.
+        modules: module types of modules.json, without their packages.
+        template: where a chat template was found, as evidence; None if there is none.
+        mistral_format: params.json instead of config.json.
+    """
+
+    name: str
+    architecture: str | None = None
+    labels: int | None = None
+    encoder_decoder: bool = False
+    sentence_type: str | None = None
+    modules: tuple[str, ...] = ()
+    template: str | None = None
+    mistral_format: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Kind and engine, and why."""
+
+    kind: Kind
+    engine: Engine
+    evidence: tuple[str, ...]
+
+
+Finding = tuple[Kind, tuple[str, ...]]
+
+ENGINE_OF_KIND = {
+    Kind.CHAT: Engine.VLLM,
+    Kind.BASE: Engine.VLLM,
+    Kind.EMBEDDING: Engine.TRANSFORMERS,
+    Kind.RERANKER: Engine.TRANSFORMERS,
+    Kind.CLASSIFIER: Engine.TRANSFORMERS,
+}
+
+# A keyword ends where its word ends, or where a capital begins the next: "Embeddings" and "ChatGLM" are
+# meant, the embedding model "instructor-large" is not. It may begin inside a word: "openchat".
+_NAMES = (
+    (re.compile(r"(?i:rerank(?:er)?s?)(?![a-z])"), Kind.RERANKER),
+    (re.compile(r"(?i:embed(?:ding)?s?)(?![a-z])"), Kind.EMBEDDING),
+    (re.compile(r"(?i:instruct|chat)(?![a-z])|(?i:chatglm)"), Kind.CHAT),
+)
+
+_GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ChatModel")
+# Language models whose class is called like an encoder's.
+_GENERATIVE_EXACTLY = frozenset(
+    ("ChatGLMModel", "UltravoxModel", "Qwen2_5OmniModel", "MiDashengLMModel", "MossAudioModel")
+)
+# BertForMaskedLM and its like are encoders saved with their training head.
+_ENCODERS = ("Model", "ForTextEncoding", "ForMaskedLM")
+
+_NOT_SERVED = (
+    (re.compile(r"^Whisper|For(CTC|SpeechSeq2Seq)$"), "speech recognition"),
+    (re.compile(r"For(AudioClassification|AudioFrameClassification|AudioXVector)$"), "audio classification"),
+    (re.compile(r"For(TextToWaveform|TextToSpeech|TextToSpectrogram)$"), "speech synthesis"),
+    (re.compile(r"For(Image|Video|Object|Depth|Semantic|Instance|Universal|Mask\w*Image)\w*$"), "vision"),
+    (re.compile(r"ForTokenClassification$"), "token classification"),
+    (re.compile(r"For(QuestionAnswering|MultipleChoice|NextSentencePrediction)$"), "question answering"),
+    (re.compile(r"RewardModel$"), "reward modelling"),
+    (re.compile(r"(DraftModel|MTP|MTPModel|MedusaModel|Eagle3?)$"), "speculative decoding"),
+)
+_SENTENCE_TYPES_NOT_SERVED = {
+    "SparseEncoder": "sparse embeddings (SPLADE)",
+    "MultiVectorEncoder": "multi-vector embeddings (ColBERT)",
+    "ColBERT": "multi-vector embeddings (ColBERT)",
+}
+
+
+def decide(signs: Signs, *, default_engine: Engine, chosen_engine: Engine | None = None) -> Decision:
+    """Decides what a model is for and what runs it.
+
+    Args:
+        signs: what its folder shows.
+        default_engine: for a folder whose content and name say nothing.
+        chosen_engine: the settings' word for this model; it overrules the engine, not the kind.
+
+    Raises:
+        Unservable: it is a kind of model that is not served.
+    """
+    kind, evidence = _find(signs, default_engine)
+    engine = ENGINE_OF_KIND[kind]
+    if chosen_engine is not None:
+        engine = chosen_engine
+        evidence = (*evidence, f"the settings choose {engine.value} as its engine")
+    return Decision(kind, engine, evidence)
+
+
+def _find(signs: Signs, default_engine: Engine) -> Finding:
+    for rule in _RULES:
+        finding = rule(signs)
+        if finding is not None:
+            return finding
+    if default_engine is Engine.TRANSFORMERS:
+        kind = Kind.EMBEDDING
+    else:
+        kind = Kind.CHAT if signs.template else Kind.BASE
+    return kind, (
+        *_architecture(signs),
+        *_template(signs),
+        f"neither content nor name tells its kind; the default engine is {default_engine.value}",
+    )
+
+
+def _by_sentence_type(signs: Signs) -> Finding | None:
+    """A cross-encoder with one label ranks; with several (NLI) it classifies."""
+    if signs.sentence_type in _SENTENCE_TYPES_NOT_SERVED:
+        raise Unservable(f"{_SENTENCE_TYPES_NOT_SERVED[signs.sentence_type]} are not served")
+    if signs.sentence_type != "CrossEncoder":
+        return None
+    evidence = "config_sentence_transformers.json says CrossEncoder"
+    labels = signs.labels if signs.labels is not None else 2 if _has_class_head(signs) else 1
+    if labels > 1 and "LogitScore" not in signs.modules:
+        return Kind.CLASSIFIER, (evidence, f"config.json has {labels} labels")
+    return Kind.RERANKER, (evidence,)
+
+
+def _by_modules(signs: Signs) -> Finding | None:
+    """Pooling makes an embedding model of any architecture; vLLM uses this very rule."""
+    if "LogitScore" in signs.modules:
+        return Kind.RERANKER, ("modules.json has LogitScore", *_architecture(signs))
+    if "SpladePooling" in signs.modules:
+        raise Unservable("sparse embeddings (SPLADE) are not served")
+    if "Pooling" in signs.modules:
+        return Kind.EMBEDDING, ("modules.json has Pooling", *_architecture(signs))
+    return None
+
+
+def _by_classification_head(signs: Signs) -> Finding | None:
+    """One label ranks, more classify; transformers leaves its default of two unsaid."""
+    if not _has_class_head(signs):
+        return None
+    labels = signs.labels if signs.labels is not None else 2
+    said = f"config.json has {labels} label{'s' if labels > 1 else ''}"
+    if signs.labels is None:
+        said = "config.json names no labels, which means 2"
+    return Kind.RERANKER if labels == 1 else Kind.CLASSIFIER, (*_architecture(signs), said)
+
+
+def _refuse_what_is_not_served(signs: Signs) -> None:
+    for pattern, purpose in _NOT_SERVED:
+        if signs.architecture and pattern.search(signs.architecture):
+            raise Unservable(f"{signs.architecture} is made for {purpose}, which is not served")
+
+
+def _by_language_model(signs: Signs) -> Finding | None:
+    """A language model chats if it has a template or is called so.
+
+    Rerankers and embedding models built from one show it in modules.json; copies that lost that file show
+    it only in their name, which therefore comes first.
+    """
+    architecture = signs.architecture or ""
+    generative = architecture.endswith(_GENERATIVE) or architecture in _GENERATIVE_EXACTLY
+    if not generative and not signs.mistral_format:
+        return None
+    if signs.encoder_decoder:
+        raise Unservable(f"{architecture} is an encoder-decoder, which is not served")
+    evidence = _architecture(signs)
+    named = _by_name(signs)
+    if named is not None and named[0] is not Kind.CHAT:
+        return named[0], (*evidence, *named[1])
+    if signs.template:
+        return Kind.CHAT, (*evidence, *_template(signs))
+    if named is not None:
+        return Kind.CHAT, (*evidence, *named[1], "no chat template was found")
+    return Kind.BASE, (*evidence, "no chat template was found")
+
+
+def _by_encoder(signs: Signs) -> Finding | None:
+    if signs.architecture and signs.architecture.endswith(_ENCODERS):
+        return Kind.EMBEDDING, _architecture(signs)
+    return None
+
+
+def _by_name(signs: Signs) -> Finding | None:
+    """The user's naming rule."""
+    for pattern, kind in _NAMES:
+        match = pattern.search(signs.name)
+        if match:
+            return kind, (f'name contains "{match.group()}"',)
+    return None
+
+
+_RULES = (
+    _by_sentence_type,
+    _by_modules,
+    _by_classification_head,
+    _refuse_what_is_not_served,
+    _by_language_model,
+    _by_encoder,
+    _by_name,
+)
+
+
+def _has_class_head(signs: Signs) -> bool:
+    return signs.architecture is not None and signs.architecture.endswith("ForSequenceClassification")
+
+
+def _architecture(signs: Signs) -> tuple[str, ...]:
+    if signs.mistral_format:
+        return ("params.json and consolidated weights are Mistral's own format",)
+    return (f"architectures[0] is {signs.architecture}",) if signs.architecture else ()
+
+
+def _template(signs: Signs) -> tuple[str, ...]:
+    return (signs.template,) if signs.template else ()

@@ -1,0 +1,172 @@
+"""Kind and engine from a folder's signs, as a table; the expectations come from the rules, not the code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from local_llm.catalog.card import Engine, Kind
+from local_llm.catalog.files import Unservable
+from local_llm.catalog.kinds import Decision, Signs, decide
+
+TEMPLATE = "tokenizer_config.json has a chat template"
+CHAT, BASE, EMBEDDING = Kind.CHAT, Kind.BASE, Kind.EMBEDDING
+RERANKER, CLASSIFIER = Kind.RERANKER, Kind.CLASSIFIER
+
+
+def _decide(default_engine: Engine = Engine.VLLM, **signs: Any) -> Decision:
+    return decide(Signs(**{"name": "model", **signs}), default_engine=default_engine)
+
+
+@pytest.mark.parametrize(
+    ("kind", "evidence", "signs"),
+    [
+        # 1: sentence-transformers says what it is
+        (RERANKER, "says CrossEncoder", {"sentence_type": "CrossEncoder", "labels": 1}),
+        (RERANKER, "says CrossEncoder", {"sentence_type": "CrossEncoder"}),
+        (
+            RERANKER,
+            "says CrossEncoder",
+            {
+                "sentence_type": "CrossEncoder",
+                "architecture": "Qwen3ForCausalLM",
+                "modules": ("LogitScore",),
+                "labels": 2,
+            },
+        ),
+        (CLASSIFIER, "3 labels", {"sentence_type": "CrossEncoder", "labels": 3}),
+        (
+            CLASSIFIER,
+            "2 labels",
+            {"sentence_type": "CrossEncoder", "architecture": "BertForSequenceClassification"},
+        ),
+        # 2, 3: modules beat the architecture
+        (
+            RERANKER,
+            "modules.json has LogitScore",
+            {"architecture": "Qwen3ForCausalLM", "template": TEMPLATE, "modules": ("LogitScore",)},
+        ),
+        (
+            EMBEDDING,
+            "modules.json has Pooling",
+            {"architecture": "Qwen3ForCausalLM", "template": TEMPLATE, "modules": ("Transformer", "Pooling")},
+        ),
+        (EMBEDDING, "modules.json has Pooling", {"name": "e5-7b-Instruct", "modules": ("Pooling",)}),
+        (
+            EMBEDDING,
+            "modules.json has Pooling",
+            {"sentence_type": "SentenceTransformer", "modules": ("Pooling",)},
+        ),
+        # 4, 5: the classification head
+        (RERANKER, "1 label", {"architecture": "XLMRobertaForSequenceClassification", "labels": 1}),
+        (CLASSIFIER, "28 labels", {"architecture": "RobertaForSequenceClassification", "labels": 28}),
+        (CLASSIFIER, "means 2", {"architecture": "BertForSequenceClassification"}),
+        # 6: encoders
+        (EMBEDDING, "architectures[0] is BertModel", {"architecture": "BertModel"}),
+        (EMBEDDING, "is GteForTextEncoding", {"architecture": "GteForTextEncoding"}),
+        (EMBEDDING, "is BgeM3EmbeddingModel", {"architecture": "BgeM3EmbeddingModel"}),
+        (EMBEDDING, "is BertForMaskedLM", {"architecture": "BertForMaskedLM"}),
+        # 7: a language model that shows only by its name that it does not talk
+        (
+            RERANKER,
+            'name contains "Reranker"',
+            {"name": "Qwen3-Reranker-4B", "architecture": "Qwen3ForCausalLM", "template": TEMPLATE},
+        ),
+        (
+            RERANKER,
+            'name contains "rerank"',
+            {"name": "mxbai-rerank-v2", "architecture": "Qwen2ForCausalLM", "template": TEMPLATE},
+        ),
+        (
+            EMBEDDING,
+            'name contains "Embedding"',
+            {"name": "Qwen3-Embedding-8B", "architecture": "Qwen3ForCausalLM", "template": TEMPLATE},
+        ),
+        # 8, 9: language models with and without a template
+        (CHAT, TEMPLATE, {"architecture": "LlamaForCausalLM", "template": TEMPLATE}),
+        (CHAT, TEMPLATE, {"architecture": "Gemma3ForConditionalGeneration", "template": TEMPLATE}),
+        (CHAT, TEMPLATE, {"architecture": "ChatGLMModel", "template": TEMPLATE}),
+        (CHAT, "Mistral's own format", {"mistral_format": True, "template": "params.json"}),
+        (BASE, "no chat template was found", {"architecture": "GPT2LMHeadModel"}),
+        (BASE, "no chat template was found", {"architecture": "LlamaForCausalLM"}),
+        (
+            CHAT,
+            'name contains "Instruct"',
+            {"name": "Falcon-7B-Instruct", "architecture": "FalconForCausalLM"},
+        ),
+        # the name alone
+        (CHAT, 'name contains "chatglm"', {"name": "chatglm3-6b"}),
+        (CHAT, 'name contains "chat"', {"name": "openchat-3.5"}),
+        (CHAT, 'name contains "Chat"', {"name": "DeepSeek-Chat"}),
+        (CHAT, 'name contains "INSTRUCT"', {"name": "MODEL-INSTRUCT"}),
+        (EMBEDDING, 'name contains "Embeddings"', {"name": "My-Embeddings"}),
+        (EMBEDDING, 'name contains "embed"', {"name": "nomic-embed-text"}),
+        (RERANKER, 'name contains "Reranker"', {"name": "m0-RerankerV2", "architecture": "JinaForRanking"}),
+        # nothing at all
+        (BASE, "the default engine is vllm", {}),
+        (CHAT, "the default engine is vllm", {"template": TEMPLATE}),
+        (BASE, "the default engine is vllm", {"name": "instructor-large"}),
+    ],
+)
+def test_kind(kind: Kind, evidence: str, signs: dict[str, Any]) -> None:
+    """Each sign decides in its turn, and says so."""
+    decision = _decide(**signs)
+    assert decision.kind is kind
+    assert evidence in "\n".join(decision.evidence)
+
+
+@pytest.mark.parametrize(
+    ("kind_signs", "engine"),
+    [
+        ({"architecture": "LlamaForCausalLM", "template": TEMPLATE}, Engine.VLLM),
+        ({"architecture": "LlamaForCausalLM"}, Engine.VLLM),
+        ({"modules": ("Pooling",)}, Engine.TRANSFORMERS),
+        ({"architecture": "BertForSequenceClassification", "labels": 1}, Engine.TRANSFORMERS),
+        ({"architecture": "BertForSequenceClassification", "labels": 5}, Engine.TRANSFORMERS),
+    ],
+)
+def test_engine_follows_kind(kind_signs: dict[str, Any], engine: Engine) -> None:
+    """What talks runs on vLLM, what pools on transformers."""
+    assert _decide(**kind_signs).engine is engine
+
+
+def test_default_engine() -> None:
+    """A folder that says nothing runs on the default engine, as a model of the kind that engine is for."""
+    decision = _decide(default_engine=Engine.TRANSFORMERS)
+    assert (decision.kind, decision.engine) == (Kind.EMBEDDING, Engine.TRANSFORMERS)
+
+
+def test_settings_overrule_the_engine_and_say_so() -> None:
+    """The settings' engine wins; the kind stays what the folder shows."""
+    decision = decide(
+        Signs(name="m", modules=("Pooling",)), default_engine=Engine.VLLM, chosen_engine=Engine.VLLM
+    )
+    assert (decision.kind, decision.engine) == (Kind.EMBEDDING, Engine.VLLM)
+    assert decision.evidence[-1] == "the settings choose vllm as its engine"
+
+
+@pytest.mark.parametrize(
+    ("signs", "reason"),
+    [
+        ({"architecture": "WhisperForConditionalGeneration"}, "speech recognition"),
+        ({"architecture": "T5ForConditionalGeneration", "encoder_decoder": True}, "encoder-decoder"),
+        ({"architecture": "ViTForImageClassification"}, "vision"),
+        ({"architecture": "Qwen2ForRewardModel"}, "reward modelling"),
+        ({"architecture": "BertForTokenClassification"}, "token classification"),
+        ({"architecture": "LlamaForCausalLMEagle3"}, "speculative decoding"),
+        ({"sentence_type": "SparseEncoder", "modules": ("SpladePooling",)}, "sparse embeddings"),
+        ({"modules": ("Transformer", "SpladePooling")}, "sparse embeddings"),
+        ({"sentence_type": "ColBERT", "modules": ("Transformer", "Dense")}, "multi-vector"),
+    ],
+)
+def test_not_served(signs: dict[str, Any], reason: str) -> None:
+    """A kind that is not served is refused in words, rather than started in vain."""
+    with pytest.raises(Unservable, match=reason):
+        _decide(**signs)
+
+
+def test_an_encoder_decoder_that_pools_is_served() -> None:
+    """sentence-t5 is an encoder-decoder by its configuration and an embedding model by its modules."""
+    decision = _decide(architecture="T5EncoderModel", encoder_decoder=True, modules=("Pooling",))
+    assert decision.kind is Kind.EMBEDDING

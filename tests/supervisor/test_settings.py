@@ -1,0 +1,163 @@
+"""Settings: sources, precedence, and errors for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from local_llm.catalog.card import Engine
+from local_llm.settings import Settings
+from local_llm.settings_sources import SettingsError, load_settings
+
+EXAMPLE = Path(__file__).parents[2] / "config" / "local-llm.yaml"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    file = tmp_path / "settings.yaml"
+    file.write_text(text)
+    return file
+
+
+def every_key(section: type[BaseModel], prefix: str = "") -> set[str]:
+    keys = set()
+    for name, field in section.model_fields.items():
+        keys.add(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys |= every_key(field.annotation, f"{prefix}{name}.")
+    return keys
+
+
+def keys_of(values: Any, prefix: str = "") -> set[str]:
+    if not isinstance(values, dict):
+        return set()
+    return {f"{prefix}{key}" for key in values} | {
+        below for key, value in values.items() for below in keys_of(value, f"{prefix}{key}.")
+    }
+
+
+def test_the_example_shows_every_key_with_its_default() -> None:
+    """config/local-llm.yaml is true: no key missing, none too many, each with its default."""
+    assert load_settings(EXAMPLE) == Settings()
+    assert keys_of(yaml.safe_load(EXAMPLE.read_text())) == every_key(Settings)
+
+
+def test_the_example_explains_every_key() -> None:
+    """The line above each key is a comment."""
+    lines = EXAMPLE.read_text().splitlines()
+    bare = [
+        line
+        for before, line in zip(lines, lines[1:], strict=False)
+        if line.strip() and not line.lstrip().startswith("#") and not before.lstrip().startswith("#")
+    ]
+    assert bare == []
+
+
+def test_every_key_is_described() -> None:
+    """A key without a description cannot be explained in an error or a document."""
+    for field in (Settings.model_fields | Settings.model_fields["queue"].annotation.model_fields).values():
+        is_section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        assert is_section or field.description
+
+
+def test_flags_win_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    """Precedence, key by key."""
+    file = written(tmp_path, "port: 1\nhost: file\nqueue: {max_waiting: 3, patience: 2}")
+    environment = {"LOCAL_LLM_PORT": "2", "LOCAL_LLM_QUEUE__PATIENCE": "0.5", "PORT": "9"}
+    settings = load_settings(file, environment, {"port": 3, "host": None})
+    assert (settings.port, settings.host) == (3, "file")
+    assert (settings.queue.max_waiting, settings.queue.patience) == (3, 0.5)
+
+
+def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
+    """A file of comments only is no error."""
+    assert load_settings(written(tmp_path, "# nothing\n")) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("port: 99999", ["line 1", "port", "65535"]),
+        ("\nqueue:\n  max_waitin: 3", ["line 3", "queue.max_waitin", "max_waiting"]),
+        ("engines:\n  vlm: {}", ["line 2", "engines.vlm", "'vllm'"]),
+        ("engines:\n  vllm:\n    args: nope", ["line 3", "engines.vllm.args", "list"]),
+        ("models:\n  'Smol*':\n    arg: [x]", ["line 3", "models.Smol*.arg", "'args'"]),
+        ("default_engine: llama", ["line 1", "default_engine", "'vllm' or 'transformers'"]),
+        ("residency:\n  keep: [a]", ["line 1", "max_models", "one place must stay free"]),
+        ("a: [", ["line", "YAML"]),
+        ("- a", ["mapping", "a list"]),
+        ("port: {a: 1}", ["line 1", "port", "integer"]),
+    ],
+)
+def test_a_mistake_in_the_file_is_told_with_line_and_key(tmp_path: Path, text: str, said: list[str]) -> None:
+    """Source, line, key, and what is allowed."""
+    file = written(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(file)
+    for part in [str(file), *said]:
+        assert part in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    """One line each, so that one run shows them all."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, "port: x\nhots: y"), {"LOCAL_LLM_QUEUE__FOO": "1"}, {"host": 3.5})
+    assert len(str(caught.value).splitlines()) >= 3
+    assert "the environment's LOCAL_LLM_QUEUE__FOO" in str(caught.value)
+    assert "'host'" in str(caught.value)
+
+
+def test_a_mistake_in_a_flag_names_the_flag() -> None:
+    """As it was typed."""
+    with pytest.raises(SettingsError, match="--port: port"):
+        load_settings(flags={"port": -1})
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    """A named file must exist."""
+    with pytest.raises(SettingsError, match=r"nowhere\.yaml: cannot be read"):
+        load_settings(tmp_path / "nowhere.yaml")
+
+
+def test_a_key_is_in_no_message() -> None:
+    """A mistyped secret must not end in a terminal's scrollback."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(environment={"LOCAL_LLM_API_KEYS": "{hunter2: 1}"})
+    assert "api_keys" in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_one_key_may_be_given_plainly() -> None:
+    """LOCAL_LLM_API_KEYS=secret, and a number is a key too."""
+    assert load_settings(environment={"LOCAL_LLM_API_KEYS": "secret"}).api_keys == ("secret",)
+    assert load_settings(environment={"LOCAL_LLM_API_KEYS": "12345"}).api_keys == ("12345",)
+    assert load_settings(environment={"LOCAL_LLM_API_KEYS": "[a, b]"}).api_keys == ("a", "b")
+
+
+def test_numbers_among_arguments_are_texts(tmp_path: Path) -> None:
+    """`args: [--max-num-seqs, 8]` is what one writes."""
+    settings = load_settings(written(tmp_path, "engines: {vllm: {args: [--max-num-seqs, 8], env: {A: 1}}}"))
+    assert settings.engines.vllm.args == ("--max-num-seqs", "8")
+    assert settings.engines.vllm.env == {"A": "1"}
+
+
+def test_model_settings_merge_from_glob_to_exact_id(tmp_path: Path) -> None:
+    """Arguments add up, the rest is overridden, wherever the exact id stands in the file."""
+    text = """
+    models:
+      Qwen/Q3: {args: [--c], env: {X: exact}}
+      "Qwen/*": {args: [--a], engine: transformers, env: {X: glob, Y: glob}}
+      "*": {args: [--b]}
+    """
+    merged = load_settings(written(tmp_path, text)).model_settings("Qwen/Q3")
+    assert merged.args == ("--a", "--b", "--c")
+    assert merged.env == {"X": "exact", "Y": "glob"}
+    assert merged.engine is Engine.TRANSFORMERS
+
+
+def test_a_model_without_settings_has_empty_ones() -> None:
+    """No match is no error."""
+    assert Settings().model_settings("x").args == ()
