@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_the_example_explains_every_key() -> None:
     lines = EXAMPLE.read_text().splitlines()
     bare = [
         line
-        for before, line in zip(lines, lines[1:], strict=False)
+        for before, line in itertools.pairwise(lines)
         if line.strip() and not line.lstrip().startswith("#") and not before.lstrip().startswith("#")
     ]
     assert bare == []

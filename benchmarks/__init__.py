@@ -1,0 +1,1 @@
+"""What the figures in ARCHITECTURE.md come from."""

@@ -1,0 +1,362 @@
+"""The one owner of who is served: tells the policy what happens, and does what it decides.
+
+Nobody else writes this state, and nobody asks for it and then acts: a request awaits an outcome
+(`async with switchboard.lease(card) as lease`). Everything happens on one event loop; `_tell` takes one
+event at a time and carries its effects out before the next, so no lock is needed and a request for a
+model that serves gets its lease without waiting for a turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Protocol
+
+import anyio
+from anyio.abc import TaskGroup
+
+from local_llm.catalog.card import ModelCard
+from local_llm.errors import LoadFailed as LoadFailedError
+from local_llm.errors import ServiceError, UpstreamDied
+from local_llm.switchboard import events
+from local_llm.switchboard.events import Model, Ticket, WorkerNumber
+from local_llm.switchboard.policy import Limits, Policy
+from local_llm.switchboard.residents import Resident
+
+log = logging.getLogger(__name__)
+
+
+class Ended(Protocol):
+    """How a worker's main process ended."""
+
+    def in_words(self) -> str:
+        """To follow "its worker": "was killed by SIGKILL"."""
+
+
+class Worker(Protocol):
+    """What the switchboard asks of a worker; `local_llm.worker.worker.Worker` is the real one."""
+
+    @property
+    def worker_id(self) -> str: ...
+    @property
+    def card(self) -> ModelCard: ...
+    @property
+    def base_url(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+
+    async def start(self) -> None:
+        """Returns when it is ready.
+
+        Raises:
+            LoadFailed: it did not become ready.
+        """
+
+    async def wait_ended(self) -> Ended:
+        """Returns when its main process has ended."""
+
+    async def stop(self, *, reason: str) -> None:
+        """Returns when nothing of it is left."""
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        """Of its log."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """The right to use a worker, until the `async with` that gave it is left.
+
+    Attributes:
+        worker: ready when the lease was granted.
+        waited_seconds: from asking for the lease to having it.
+        switch_seconds: the part of it in which the worker was being switched to.
+        scope: what is done with the lease happens inside; it is cancelled when the lease is cut.
+        cut: why it was cut, if it was.
+    """
+
+    worker: Worker
+    waited_seconds: float
+    switch_seconds: float
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    cut: ServiceError | None = None
+
+
+@dataclass(slots=True)
+class _Life:
+    """A worker, when the switch to it began and ended, and the order to stop it."""
+
+    worker: Worker
+    began_at: float
+    ready_at: float = math.inf
+    stop_ordered: anyio.Event = field(default_factory=anyio.Event)
+    stop_reason: str = "it ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One worker as status shows it."""
+
+    worker_id: str
+    card: ModelCard
+    stage: str
+    since_seconds: float
+    leases: int
+    waiting: int
+
+
+class Switchboard:
+    """Owns all workers.
+
+    Args:
+        limits: of the policy.
+        launch: makes a worker, not yet started, for a card.
+        describe: what the policy must know of a card.
+        settled: awaited after a worker is gone, until its memory is back.
+
+    Use as an asynchronous context manager; leaving it ends all workers.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Limits,
+        launch: Callable[[ModelCard], Worker],
+        describe: Callable[[ModelCard], Model],
+        settled: Callable[[Worker], Awaitable[None]] | None = None,
+    ) -> None:
+        self._policy = Policy(limits)
+        self._launch = launch
+        self._describe = describe
+        self._settled = settled
+        self._cards: dict[str, ModelCard] = {}
+        self._lives: dict[WorkerNumber, _Life] = {}
+        self._leases: dict[Ticket, Lease] = {}
+        self._asking: dict[Ticket, asyncio.Future[_Life]] = {}
+        self._last_ticket = 0
+        self._events: deque[events.Event] = deque()
+        self._telling = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._one_gone = anyio.Event()
+        self._task_group: TaskGroup
+
+    async def __aenter__(self) -> Switchboard:
+        self._task_group = anyio.create_task_group()
+        await self._task_group.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        with anyio.CancelScope(shield=True):
+            await self.shut_down(grace_seconds=0)
+        if self._timer is not None:
+            self._timer.cancel()
+        return await self._task_group.__aexit__(kind, error, trace)
+
+    async def shut_down(self, *, grace_seconds: float) -> None:
+        """Refuses all who wait, lets leases end within the grace, ends all workers; returns when they are gone.
+
+        May be called again, with a shorter grace, while it runs.
+        """
+        self._tell(events.Shutdown(self._now(), grace_seconds))
+        while self._policy.residents:
+            await self._one_gone.wait()
+
+    @asynccontextmanager
+    async def lease(self, card: ModelCard) -> AsyncIterator[Lease]:
+        """Waits for a worker that runs `card`, and holds it.
+
+        Raises:
+            ServiceError: the model cannot be had now; the error says why.
+        """
+        asked_at = self._now()
+        self._last_ticket += 1
+        ticket = Ticket(self._last_ticket)
+        model = self._describe(card)
+        self._cards[model.key] = card
+        asking: asyncio.Future[_Life] = asyncio.get_running_loop().create_future()
+        self._asking[ticket] = asking
+        self._tell(events.Arrived(asked_at, ticket, model))
+        try:
+            life = await asking
+            switch_seconds = max(0.0, life.ready_at - max(asked_at, life.began_at))
+            lease = self._leases[ticket] = Lease(life.worker, self._now() - asked_at, switch_seconds)
+            with lease.scope:
+                yield lease
+        finally:
+            self._asking.pop(ticket, None)
+            self._leases.pop(ticket, None)
+            self._tell(events.Departed(self._now(), ticket))
+        if lease.cut is not None:
+            raise lease.cut
+
+    async def load(self, card: ModelCard) -> None:
+        """Loads a model though no request wants it yet; returns when it is ready.
+
+        Raises:
+            ServiceError: it cannot be loaded now.
+        """
+        self._tell(events.Forgive(self._now(), self._describe(card).key))
+        async with self.lease(card):
+            pass
+
+    def unload(self, card: ModelCard) -> None:
+        """Lets the model's worker go once its leases are over."""
+        self._tell(events.Unload(self._now(), self._describe(card).key))
+
+    def standings(self) -> list[Standing]:
+        """Every worker, for status; not to be acted upon."""
+        now = self._now()
+        return [
+            Standing(
+                worker_id=life.worker.worker_id,
+                card=life.worker.card,
+                stage=type(resident.stage).__name__.lower(),
+                since_seconds=now - resident.stage.since,
+                leases=len(resident.leases),
+                waiting=self._waiting_for(resident),
+            )
+            for number, life in self._lives.items()
+            if (resident := self._policy.residents.get(number)) is not None
+        ]
+
+    def waiting(self) -> dict[str, int]:
+        """How many wait, per model label; models nobody waits for are left out."""
+        return {line.model.label: len(line.tickets) for line in self._policy.lines.values()}
+
+    def _waiting_for(self, resident: Resident) -> int:
+        line = self._policy.lines.get(resident.model.key)
+        return len(line.tickets) if line else 0
+
+    # Events in, effects out
+
+    def _tell(self, event: events.Event) -> None:
+        """Takes an event in; if one is being carried out right now, after that."""
+        self._events.append(event)
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._events:
+                for effect in self._policy.decide(self._events.popleft()):
+                    self._carry_out(effect)
+        finally:
+            self._telling = False
+        self._set_timer()
+
+    def _carry_out(self, effect: events.Effect) -> None:
+        match effect:
+            case events.Admit(ticket, number):
+                self._answer(ticket, self._lives[number])
+            case events.Refuse(ticket, error):
+                self._answer(ticket, error)
+            case events.Start(number, model):
+                self._begin(number, model)
+            case events.Cut(_, tickets, error):
+                for ticket in tickets:
+                    self._cut(ticket, error)
+            case events.Stop(number, reason):
+                life = self._lives[number]
+                life.stop_reason = reason
+                life.stop_ordered.set()
+
+    def _begin(self, number: WorkerNumber, model: Model) -> None:
+        try:
+            worker = self._launch(self._cards[model.key])
+        except Exception as error:  # a full disk, say: this load fails, the server stays
+            log.exception("no worker could be made for %s", model.label)
+            failed = LoadFailedError(f"No worker could be launched for {model.label!r}: {error}")
+            self._events.append(events.LoadFailed(self._now(), number, failed))
+            self._events.append(events.Gone(self._now(), number))
+            return
+        life = self._lives[number] = _Life(worker, self._policy.residents[number].stage.since)
+        self._task_group.start_soon(self._live, number, life)
+
+    def _answer(self, ticket: Ticket, outcome: _Life | ServiceError) -> None:
+        asking = self._asking.pop(ticket)
+        if asking.cancelled():  # the client left in this very turn of the loop; its Departed follows
+            return
+        if isinstance(outcome, ServiceError):
+            asking.set_exception(outcome)
+        else:
+            asking.set_result(outcome)
+
+    def _cut(self, ticket: Ticket, error: ServiceError) -> None:
+        lease = self._leases.get(ticket)
+        if lease is not None:
+            lease.cut = error
+            lease.scope.cancel()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._policy.wake_at is not None:
+            loop = asyncio.get_running_loop()
+            delay = max(0.0, self._policy.wake_at - self._now())
+            self._timer = loop.call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._tell(events.Tick(self._now()))
+
+    # One worker's life, from launch to nothing left
+
+    async def _live(self, number: WorkerNumber, life: _Life) -> None:
+        try:
+            async with anyio.create_task_group() as race:
+                race.start_soon(self._cancel_when_ordered, life, race)
+                await self._serve(number, life)
+                race.cancel_scope.cancel()
+        except Exception as error:  # whatever it was: the worker goes, the server stays
+            log.exception("worker %s failed unexpectedly", life.worker.worker_id)
+            failed = LoadFailedError(f"The worker of {life.worker.card.id!r} failed: {error!r}")
+            self._tell(events.LoadFailed(self._now(), number, failed))  # of these two,
+            self._tell(events.Crashed(self._now(), number, failed))  # the one that does not apply is ignored
+        finally:
+            with anyio.CancelScope(shield=True):
+                await self._bury(number, life)
+
+    async def _cancel_when_ordered(self, life: _Life, race: TaskGroup) -> None:
+        await life.stop_ordered.wait()
+        race.cancel_scope.cancel()
+
+    async def _serve(self, number: WorkerNumber, life: _Life) -> None:
+        worker = life.worker
+        try:
+            await worker.start()
+        except ServiceError as error:
+            self._tell(events.LoadFailed(self._now(), number, error))
+            return
+        life.ready_at = self._now()
+        self._tell(events.Loaded(life.ready_at, number))
+        ended = await worker.wait_ended()
+        lines = "\n".join(worker.last_lines(8))
+        words = ended.in_words()
+        message = f"The worker of {worker.card.id!r} {words} unexpectedly. Its last lines:\n{lines}"
+        log.warning("worker %s of %s %s", worker.worker_id, worker.card.id, words)
+        self._tell(events.Crashed(self._now(), number, UpstreamDied(message)))
+
+    async def _bury(self, number: WorkerNumber, life: _Life) -> None:
+        try:
+            await life.worker.stop(reason=life.stop_reason)
+            if self._settled is not None:
+                await self._settled(life.worker)
+        except Exception:  # its place must become free all the same
+            log.exception("worker %s could not be stopped cleanly", life.worker.worker_id)
+        del self._lives[number]
+        self._tell(events.Gone(self._now(), number))
+        wanted = {each.model.key for each in self._policy.residents.values()} | self._policy.lines.keys()
+        self._cards = {key: card for key, card in self._cards.items() if key in wanted}
+        self._one_gone.set()
+        self._one_gone = anyio.Event()
+
+    @staticmethod
+    def _now() -> float:
+        return time.monotonic()
