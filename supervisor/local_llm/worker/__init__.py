@@ -1,1 +1,1 @@
-"""One worker's life: its command line, its processes, its readiness, its end."""
+"""One worker's life: command lines, launch, readiness, stop, and the proof that nothing is left."""

@@ -1,0 +1,195 @@
+"""From a model card and the settings to a command line and an environment. Pure.
+
+The user's arguments come last, so they win over ours, the model's over the engine's.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from local_llm.catalog.card import Engine, Kind
+from local_llm.gpu import Device
+from local_llm.settings import EngineSettings, Settings
+from local_llm.worker.launch import HOST, Identity, Launch
+
+KEY_VARIABLE = "LOCAL_LLM_WORKER_KEY"
+
+# vLLM's own default. Above it, what it does not count (CUDA contexts, NCCL, fragmentation) has no room.
+_MOST_UTILIZATION = 0.92
+# Below it vLLM's own message, which says how much is free, is the best answer.
+_LEAST_UTILIZATION = 0.05
+
+# For every worker: nothing is fetched or reported behind the user's back, and the last lines before a
+# death reach the log. The models folder is all there is.
+_QUIET = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+    # `python -m` puts the working directory first on the import path: a folder called `vllm` in the
+    # directory where the supervisor was started would be imported. (From Python 3.11 on.)
+    "PYTHONSAFEPATH": "1",
+}
+
+
+def launch(
+    identity: Identity, settings: Settings, *, devices: Sequence[Device], environment: Mapping[str, str]
+) -> Launch:
+    """What to run for `identity`.
+
+    Args:
+        identity: names the model, port, key and temporary folder.
+        settings: all of them.
+        devices: the GPUs with their memory as it is now; none means that the CPU computes.
+        environment: the supervisor's own.
+    """
+    engine = settings.engine_settings(identity.card.engine)
+    model = settings.model_settings(identity.card.id)
+    user_args = (*engine.args, *model.args)
+    user_env = {**engine.env, **model.env}
+    inherited = inheritable(environment)
+    if identity.card.engine is Engine.VLLM:
+        visible = visible_devices(devices, {**inherited, **user_env}.get("CUDA_VISIBLE_DEVICES"))
+        own_args = _vllm_args(identity, settings, visible, user_args)
+    else:
+        own_args = _transformers_args(identity, settings)
+    env = {
+        **inherited,
+        **_QUIET,
+        "TMPDIR": str(identity.temporary),
+        "VLLM_RPC_BASE_PATH": str(identity.temporary),
+        **_cpu_env(settings, devices),
+        **user_env,
+        KEY_VARIABLE: identity.key,
+    }
+    return Launch(identity, (_python(engine), *own_args, *user_args), env)
+
+
+def _python(engine: EngineSettings) -> str:
+    return sys.executable if engine.python is None else str(engine.python)
+
+
+def _vllm_args(
+    identity: Identity, settings: Settings, devices: Sequence[Device], user_args: Sequence[str]
+) -> list[str]:
+    card = identity.card
+    args = ["-m", "local_llm_worker.vllm_serve", str(card.path.absolute())]
+    args += ["--served-model-name", *card.served_names]
+    args += ["--host", HOST, "--port", str(identity.port)]
+    args += ["--middleware", "local_llm_worker.key_guard.KeyGuard"]
+    if not is_set(user_args, "--max-model-len"):
+        # The model's own context if it fits, else the longest that does: it comes up on a desktop GPU.
+        args += ["--max-model-len", "auto"]
+    if not is_set(user_args, "--disable-uvicorn-access-log"):
+        # The supervisor logs every request; these lines would only push the telling ones out of the
+        # last lines that a failure shows. (Prompts are logged by neither, unless the user asks vLLM to.)
+        args.append("--disable-uvicorn-access-log")
+    if devices:
+        if not is_set(user_args, "--gpu-memory-utilization"):
+            share = gpu_memory_utilization(
+                devices[: _gpus_used(user_args)], settings.engines.vllm.gpu_memory_reserve_bytes
+            )
+            args += ["--gpu-memory-utilization", f"{share:.3f}"]
+    elif not is_set(user_args, "--enforce-eager"):
+        # vLLM 0.32 compiled for the CPU answers wrong text (seen with SmolLM2-135M); eager is right.
+        args.append("--enforce-eager")
+    return args
+
+
+def _transformers_args(identity: Identity, settings: Settings) -> list[str]:
+    card = identity.card
+    engine = settings.engines.transformers
+    # A classifier is scored the way a reranker is: one text, or a pair, to numbers.
+    kind = "embedding" if card.kind is Kind.EMBEDDING else "reranker"
+    args = ["-m", "local_llm_worker.pooling", "--model", str(card.path.absolute())]
+    args += ["--served-name", *card.served_names]
+    args += ["--port", str(identity.port), "--kind", kind]
+    args += ["--token-ids", engine.token_ids, "--max-batch-tokens", str(engine.max_batch_tokens)]
+    return args
+
+
+def _cpu_env(settings: Settings, devices: Sequence[Device]) -> dict[str, str]:
+    if devices:
+        return {}
+    return {"VLLM_CPU_KVCACHE_SPACE": str(settings.engines.vllm.cpu_kv_cache_gib)}
+
+
+def inheritable(environment: Mapping[str, str]) -> dict[str, str]:
+    """The supervisor's environment less what a worker has no business to know.
+
+    Our own settings go (they may hold the clients' keys), and every ``..._API_KEY``: those of other
+    services are none of a model's business, and with VLLM_API_KEY vLLM would demand that key too.
+    """
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith("LOCAL_LLM_") and not name.endswith("_API_KEY")
+    }
+
+
+def is_set(args: Iterable[str], flag: str) -> bool:
+    """Whether the user's arguments give `flag`, however it is spelled.
+
+    ``--flag value``, ``--flag=value``, with underscores for dashes (as vLLM allows), and ``--no-flag``.
+    """
+    return any(_spelled(arg) in (flag, "--no-" + flag.removeprefix("--")) for arg in args)
+
+
+def _spelled(arg: str) -> str:
+    return arg.partition("=")[0].replace("_", "-") if arg.startswith("-") else arg
+
+
+def _gpus_used(args: Sequence[str]) -> int:
+    """How many GPUs one worker spreads over, by the user's arguments."""
+    return _number(args, "--tensor-parallel-size", "-tp") * _number(args, "--pipeline-parallel-size", "-pp")
+
+
+def _number(args: Sequence[str], *flags: str) -> int:
+    number = 1
+    for position, arg in enumerate(args):
+        if _spelled(arg) in flags:
+            value = arg.partition("=")[2] or (args[position + 1] if position + 1 < len(args) else "")
+            number = int(value) if value.isdecimal() and int(value) > 0 else number
+    return number
+
+
+def gpu_memory_utilization(devices: Sequence[Device], reserve_bytes: int) -> float:
+    """vLLM's share of the memory of each device: what is free now less a reserve.
+
+    vLLM's default of 0.92 refuses to start when less is free, as on every GPU that also drives a
+    desktop. The reserve also covers vLLM's own CUDA context, which exists before it looks.
+
+    Args:
+        devices: those that the worker will use, at least one; the fullest decides.
+        reserve_bytes: left to others, on each.
+
+    Returns:
+        a share between 0.05 and 0.92, rounded down to thousandths.
+    """
+    share = min((each.free_bytes - reserve_bytes) / each.total_bytes for each in devices)
+    return min(max(math.floor(share * 1000) / 1000, _LEAST_UTILIZATION), _MOST_UTILIZATION)
+
+
+def visible_devices(devices: Sequence[Device], cuda_visible_devices: str | None) -> list[Device]:
+    """The devices that CUDA will show the worker, in its order.
+
+    Args:
+        devices: all, by index.
+        cuda_visible_devices: the variable; None for all, else indices or the beginnings of UUIDs. As in
+            CUDA, the first that names no device ends the list.
+    """
+    if cuda_visible_devices is None:
+        return list(devices)
+    visible: list[Device] = []
+    for name in (each.strip() for each in cuda_visible_devices.split(",")):
+        found = [
+            each
+            for each in devices
+            if (name.isdecimal() and each.index == int(name)) or (name and each.uuid.startswith(name))
+        ]
+        if len(found) != 1:
+            break
+        visible += found
+    return visible

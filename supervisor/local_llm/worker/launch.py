@@ -1,0 +1,70 @@
+"""Everything that is decided about a worker before its first process exists."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from local_llm.catalog.card import ModelCard
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What tells one worker from every other.
+
+    Attributes:
+        worker_id: short and unique in this run of the supervisor.
+        card: the model it serves.
+        port: where it will listen, on the loopback.
+        key: what it demands on every path. It travels in the environment, never in a command line,
+            which everybody on the host can read.
+        temporary: its own folder, for its sockets and temporary files.
+    """
+
+    worker_id: str
+    card: ModelCard
+    port: int
+    key: str = field(repr=False)
+    temporary: Path
+
+    @classmethod
+    def fresh(cls, worker_id: str, card: ModelCard, temporary: Path) -> Identity:
+        """A new identity with a free port and a random key."""
+        return cls(worker_id, card, free_port(), secrets.token_urlsafe(32), temporary)
+
+    @property
+    def base_url(self) -> str:
+        """Where it will answer."""
+        return f"http://{HOST}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What the nanny is told to run.
+
+    Attributes:
+        identity: whose launch it is.
+        argv: program and arguments.
+        env: the whole environment.
+    """
+
+    identity: Identity
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(repr=False)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now.
+
+    Another program may take it before the worker does; then the worker fails to bind, and readiness
+    does not mistake the other for it.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,138 @@
+"""The run's temporary folder, and what earlier runs left of theirs.
+
+A nanny removes its worker's folder and unlinks the worker's shared memory. What is here is for the
+nanny that was killed, and for the supervisor that was.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+logger = logging.getLogger(__name__)
+
+PREFIX = "local-llm-"
+_LOCK = "supervisor.lock"
+_UNLOCKED_FOR_SECONDS = 60.0
+
+# The name the nanny writes its notes under (local_llm_worker.nanny.shared_memory.NOTES_FILE).
+_NOTES_FILE = ".shared-memory"
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - the kernel's place for POSIX shared memory
+
+# A Unix socket's path has at most 107 characters; ours adds about 20, and vLLM's a UUID of 36.
+_LONGEST_BASE = 45
+
+
+class RunFolder:
+    """A folder for this run, locked while the supervisor lives; entered and left with `with`."""
+
+    def __init__(self) -> None:
+        self._base = _short_base()
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=self._base))
+        # Locked before it gets its name: another supervisor that starts now must not find it unlocked.
+        unnamed = self.path / (_LOCK + ".new")
+        self._lock = os.open(unnamed, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        unnamed.rename(self.path / _LOCK)
+
+    def __enter__(self) -> RunFolder:
+        remove_stale(self._base)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+    def make(self, worker_id: str) -> Path:
+        """A new empty folder for one worker."""
+        folder = self.path / worker_id
+        folder.mkdir(mode=0o700)
+        return folder
+
+
+def clean_after_worker(temporary: Path) -> None:
+    """Does what the worker's nanny would have done, had it lived: no process of the worker is left.
+
+    Args:
+        temporary: the worker's own folder; it need not exist any more.
+    """
+    try:
+        names = (temporary / _NOTES_FILE).read_text().split("\n")
+    except OSError:
+        names = []
+    unlink_unmapped(name for name in names if name)
+    shutil.rmtree(temporary, ignore_errors=True)
+
+
+def unlink_unmapped(names: Iterable[str]) -> list[str]:
+    """Unlinks those shared-memory segments that no living process has mapped; returns them."""
+    left = {name for name in names if "/" not in name and (_SHARED_MEMORY / name).exists()}
+    if left:
+        left -= _mapped()
+    for name in left:
+        with suppress(OSError):
+            (_SHARED_MEMORY / name).unlink()
+    return sorted(left)
+
+
+def _mapped() -> set[str]:
+    """Names of all shared-memory segments that any process has mapped."""
+    mapped: set[str] = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with suppress(OSError):
+            for line in (entry / "maps").read_text(errors="surrogateescape").splitlines():
+                _, found, name = line.partition(f"{_SHARED_MEMORY}/")
+                if found:
+                    mapped.add(name)
+    return mapped
+
+
+def remove_stale(base: str) -> None:
+    """Removes the folders of supervisors that live no more.
+
+    Args:
+        base: the folder that holds them.
+    """
+    for folder in Path(base).glob(PREFIX + "*"):
+        with suppress(OSError):
+            if folder.stat().st_uid == os.geteuid() and _abandoned(folder):
+                logger.info("removing what a dead supervisor left: %s", folder)
+                for worker in folder.iterdir():
+                    if worker.is_dir():
+                        clean_after_worker(worker)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _abandoned(folder: Path) -> bool:
+    """Whether no living supervisor holds the folder's lock."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        # Between the making of the folder and that of its lock there is a moment.
+        return time.time() - folder.stat().st_mtime > _UNLOCKED_FOR_SECONDS
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(lock)
+
+
+def _short_base() -> str:
+    """The usual folder for temporary files, unless its path is too long for sockets in it."""
+    base = tempfile.gettempdir()
+    return base if len(base) <= _LONGEST_BASE else "/tmp"  # noqa: S108

@@ -1,0 +1,269 @@
+"""One worker's life, from its launch until nothing of it is left."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from local_llm.catalog.card import ModelCard
+from local_llm.errors import LoadFailed
+from local_llm.settings import Settings
+from local_llm.worker.failures import Ended, load_failure
+from local_llm.worker.launch import Identity, Launch
+from local_llm.worker.log_tail import MAX_LINES, LogTail
+from local_llm.worker.nanny_link import Event, NannyLink
+from local_llm.worker.phases import Lifecycle, Phase
+from local_llm.worker.probe import Probe
+from local_llm.worker.strays import Strays
+from local_llm.worker.temporary import clean_after_worker
+
+logger = logging.getLogger(__name__)
+
+# How long the last lines may take through the pipe once the process is dead. Usually the nanny's sweep
+# closes the pipe within milliseconds.
+_LAST_LINES_SECONDS = 0.25
+
+
+class Worker:
+    """One worker's life. Outcomes to await; no flags to poll.
+
+    The task that `start` puts into `tasks` owns the processes; everything else asks it and waits.
+    Cancelling that task kills the worker at once.
+
+    Args:
+        identity: the model, port and key.
+        prepare: decides what to run and makes the temporary folder; called in a thread by `start`.
+        settings: deadlines.
+        tasks: where the worker's own task lives.
+        strays: takes over should the nanny be killed.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        prepare: Callable[[], Launch],
+        *,
+        settings: Settings,
+        tasks: TaskGroup,
+        strays: Strays,
+    ) -> None:
+        self._identity = identity
+        self._prepare = prepare
+        self._settings = settings
+        self._tasks = tasks
+        self._strays = strays
+        name = f"{identity.card.id} ({identity.worker_id})"
+        self._life = Lifecycle(name)
+        self._tail = LogTail(name)
+        self._link: NannyLink | None = None
+        self._begun = False
+        self._asked = False
+        self._nanny_finished = False
+        self._exit: tuple[int | None, int | None] = (None, signal.SIGKILL)
+        self._not_started: str | None = None
+        self._started = anyio.Event()
+        self._stopping = anyio.Event()
+        self._ended = anyio.Event()
+        self._gone = anyio.Event()
+
+    @property
+    def worker_id(self) -> str:
+        """Unique in this run of the supervisor."""
+        return self._identity.worker_id
+
+    @property
+    def card(self) -> ModelCard:
+        """The model it serves."""
+        return self._identity.card
+
+    @property
+    def base_url(self) -> str:
+        """Where it answers once it is ready."""
+        return self._identity.base_url
+
+    @property
+    def key(self) -> str:
+        """What it demands as `Authorization: Bearer` on every path."""
+        return self._identity.key
+
+    @property
+    def phase(self) -> Phase:
+        """For showing; decisions await an outcome instead."""
+        return self._life.phase
+
+    @property
+    def nanny_pid(self) -> int | None:
+        """The nanny's process id; None before it exists."""
+        return None if self._link is None else self._link.pid
+
+    def last_lines(self, count: int = 20) -> list[str]:
+        """The last lines of its log, oldest first."""
+        return self._tail.last(count)
+
+    async def start(self) -> None:
+        """Starts it, once, and returns when it is ready.
+
+        Cancelled, it stops the worker before the cancellation goes on.
+
+        Raises:
+            LoadFailed: it did not become ready; nothing is left of it.
+        """
+        self._tasks.start_soon(self._live)
+        self._begun = True
+        try:
+            failure = await self._load()
+        except BaseException:
+            await self.stop(reason="its load was cancelled", grace_seconds=0)
+            raise
+        if failure is not None:
+            await self.stop(reason=failure)
+            raise LoadFailed(load_failure(self.card.id, failure, self._tail.last(MAX_LINES)))
+
+    async def stop(self, *, reason: str, grace_seconds: float | None = None) -> None:
+        """Stops it, whatever its phase, and returns when it is gone: nothing of it remains.
+
+        May be called repeatedly, and together; of several graces the one that ends first counts. A
+        caller that is cancelled waits on all the same.
+
+        Args:
+            reason: for the log.
+            grace_seconds: between SIGTERM and SIGKILL; None means the setting, 0 kills at once.
+        """
+        grace_seconds = self._settings.stop.grace_seconds if grace_seconds is None else grace_seconds
+        if not self._begun and self.phase is Phase.LAUNCHING:
+            self._life.enter(Phase.GONE, reason)
+            self._ended.set()
+            self._gone.set()
+        self._asked = self._asked or not self._stopping.is_set()
+        self._enter_stopping(reason)
+        if self._link is not None:
+            self._link.stop(grace_seconds)
+        with anyio.CancelScope(shield=True):
+            await self._gone.wait()
+
+    async def wait_ended(self) -> Ended:
+        """Waits until the worker's main process has ended, whoever ended it."""
+        await self._ended.wait()
+        return self._outcome()
+
+    async def _load(self) -> str | None:
+        """Races the probe, the worker's end and the deadline.
+
+        Returns:
+            None if the worker is ready, else what happened, to follow "its worker".
+        """
+        max_seconds = self._settings.load.max_seconds
+        failure: str | None = f"was not ready within {max_seconds:g} s (load.max_seconds)"
+        with anyio.move_on_after(max_seconds):
+            async with anyio.create_task_group() as race:
+                race.start_soon(_cancel_when, self._stopping, race.cancel_scope)
+                await self._started.wait()
+                failure = await Probe(self._identity).until_answered()
+                race.cancel_scope.cancel()
+        if self._stopping.is_set():
+            await self._ended.wait()
+            return "was stopped while it was loading" if self._asked else self._outcome().in_words()
+        if failure is None:
+            self._life.enter(Phase.READY, "answers to its key and serves its model")
+        return failure
+
+    async def _live(self) -> None:
+        """The worker's own task: its nanny from birth to death."""
+        try:
+            with anyio.CancelScope(shield=True):
+                self._link = await self._start_nanny()
+            if self._link is not None:
+                await self._accompany(self._link)
+        except Exception:
+            logger.exception("%s: a mistake in the supervisor; the worker is ended", self.worker_id)
+        finally:
+            self._enter_stopping("its nanny is gone")
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(clean_after_worker, self._identity.temporary)
+            self._life.enter(Phase.GONE, "nothing is left of it")
+            self._ended.set()
+            self._gone.set()
+
+    async def _start_nanny(self) -> NannyLink | None:
+        try:
+            launch = await anyio.to_thread.run_sync(self._prepare)
+            if self._stopping.is_set():
+                self._not_started = "it was stopped first"
+                return None
+            link = await NannyLink.start(launch, self._strays)
+        except OSError as problem:
+            self._not_started = str(problem)
+            self._enter_stopping("could not be started")
+            return None
+        if self._stopping.is_set():
+            link.stop(0)
+        return link
+
+    async def _accompany(self, link: NannyLink) -> None:
+        """Reads the log and the nanny's events to their end, then sees that the nanny's work is done."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._tail.read, link.log_fd)
+            try:
+                async for event in link.events():
+                    self._take(event, tasks)
+            finally:
+                # Reached when the nanny has left, was killed, or this task is cancelled.
+                with anyio.CancelScope(shield=True):
+                    link.hang_up()
+                    await link.wait()
+                    if not self._nanny_finished:
+                        await self._do_without_nanny()
+                    with anyio.move_on_after(_LAST_LINES_SECONDS):
+                        await self._tail.ended.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _do_without_nanny(self) -> None:
+        """It was killed, or could not even be imported; the log says which."""
+        if not self._started.is_set():
+            self._not_started = "its nanny ended first"
+        self._enter_stopping("its nanny was killed")
+        await self._strays.sweep()
+
+    def _take(self, event: Event, tasks: TaskGroup) -> None:
+        """One message of the nanny."""
+        match event:
+            case {"event": "started"}:
+                if self.phase is Phase.LAUNCHING:
+                    self._life.enter(Phase.LOADING, f"its program runs as process {event['pid']}")
+                self._started.set()
+            case {"event": "not_started", "message": str(message)}:
+                self._not_started = message
+                self._enter_stopping(f"could not be started: {message}")
+            case {"event": "exited", "code": code, "signal": number}:
+                self._exit = (code, number)
+                self._enter_stopping(self._outcome().in_words())
+                tasks.start_soon(self._announce_end)
+            case {"event": "gone", "swept": swept, "shm_unlinked": unlinked}:
+                self._nanny_finished = True
+                if swept or unlinked:
+                    logger.info("%s: swept %s, unlinked %s", self.worker_id, swept, unlinked)
+            case _:
+                logger.warning("%s: its nanny says %s", self.worker_id, event)
+
+    async def _announce_end(self) -> None:
+        with anyio.move_on_after(_LAST_LINES_SECONDS):
+            await self._tail.ended.wait()
+        self._ended.set()
+
+    def _enter_stopping(self, reason: str) -> None:
+        if self.phase not in (Phase.STOPPING, Phase.GONE):
+            self._life.enter(Phase.STOPPING, reason)
+        self._stopping.set()
+
+    def _outcome(self) -> Ended:
+        code, number = (None, None) if self._not_started is not None else self._exit
+        return Ended(code, number, tuple(self._tail.last(20)), self._asked, self._not_started)
+
+
+async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

@@ -1,0 +1,36 @@
+"""What is kept of a worker's log."""
+
+from __future__ import annotations
+
+import pytest
+
+from local_llm.worker.log_tail import MAX_LINE_CHARACTERS, MAX_LINES, LogTail
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines"),
+    [
+        ([b"one\ntwo\n"], ["one", "two"]),
+        ([b"on", b"e\r\ntw", b"o"], ["one", "two"]),
+        ([b"50%\r100%\rdone\n"], ["50%", "100%", "done"]),
+        ([b"\n\n  \n"], []),
+        ([b"\xff\xfe\n"], ["\ufffd\ufffd"]),
+        ([b"gr\xc3", b"\xbcn\n"], ["grün"]),
+        ([b"x" * 10_000_000, b"\n", b"end\n"], ["x" * MAX_LINE_CHARACTERS, "end"]),
+    ],
+)
+def test_lines(chunks: list[bytes], lines: list[str]) -> None:
+    """Chunks of any size become cut, non-empty lines."""
+    tail = LogTail("w1")
+    for chunk in chunks:
+        tail.feed(chunk)
+    assert tail.last(10) == lines
+
+
+def test_only_the_last() -> None:
+    """The ring forgets the oldest."""
+    tail = LogTail("w1")
+    tail.feed(b"".join(b"%d\n" % number for number in range(10_000)))
+    assert tail.last(2) == ["9998", "9999"]
+    assert len(tail.last(10_000)) == MAX_LINES
+    assert tail.last(0) == []

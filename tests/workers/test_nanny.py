@@ -1,0 +1,340 @@
+"""The nanny alone, over its control socket, with shell commands for workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from local_llm_worker.nanny import proc
+
+ROOT = Path(__file__).parents[2]
+
+
+class Supervisor:
+    """The other end of a nanny's control socket and log pipe."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.temporary = tmp_path / "w1"
+        self.temporary.mkdir()
+        self.socket, theirs = socket.socketpair()
+        self.socket.settimeout(30)
+        self.log, log_writer = os.pipe()
+        descriptors = (theirs.fileno(), log_writer)
+        command = [sys.executable, "-m", "local_llm_worker.nanny"]
+        command += ["--control-fd", str(descriptors[0]), "--log-fd", str(descriptors[1])]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "workers")}
+        self.nanny = subprocess.Popen(command, pass_fds=descriptors, env=environment, stderr=log_writer)
+        theirs.close()
+        os.close(log_writer)
+        self.events = self.socket.makefile("rb")
+
+    def send(self, **message: Any) -> None:
+        """One message to the nanny."""
+        self.socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def launch(self, *argv: str, cwd: str = "/", **env: str) -> None:
+        """The first message."""
+        env = {"PATH": os.environ["PATH"], **env}
+        self.send(op="launch", argv=argv, env=env, cwd=cwd, temporary=str(self.temporary))
+
+    def event(self, kind: str) -> dict[str, Any]:
+        """The next event, which must be of this kind."""
+        event: dict[str, Any] = json.loads(self.events.readline())
+        assert event["event"] == kind, event
+        return event
+
+    def log_to_its_end(self) -> str:
+        """All that the worker wrote; ends when nobody holds the pipe any more."""
+        with os.fdopen(self.log, "rb") as file:
+            return file.read().decode()
+
+    def gone(self) -> dict[str, Any]:
+        """The last event; the nanny then leaves with 0, and the folder is no more."""
+        event = self.event("gone")
+        assert self.events.readline() == b""
+        assert self.nanny.wait(10) == 0
+        assert not self.temporary.exists()
+        return event
+
+
+@pytest.fixture
+def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
+    """A nanny that waits for its launch."""
+    supervisor = Supervisor(tmp_path)
+    yield supervisor
+    supervisor.events.close()
+    supervisor.socket.close()
+    supervisor.nanny.wait(30)
+
+
+def test_a_short_life(supervisor: Supervisor) -> None:
+    """Started, exited, gone; with the given environment, folder and no input."""
+    supervisor.launch("sh", "-c", 'echo "$GREETING from $PWD"; cat; exit 3', cwd="/usr", GREETING="hello")
+    assert supervisor.event("started")["pid"] > 0
+    assert supervisor.event("exited") == {"event": "exited", "code": 3, "signal": None}
+    assert supervisor.gone() == {"event": "gone", "swept": [], "shm_unlinked": []}
+    assert supervisor.log_to_its_end() == "hello from /usr\n"
+
+
+def test_the_worker_starts_clean(supervisor: Supervisor) -> None:
+    """Three open files, no blocked or ignored signal, a session of its own, death with its nanny."""
+    program = (
+        "import ctypes, os; number = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(number));"
+        "status = dict(line.split(':\\t') for line in open('/proc/self/status') if line.startswith('Sig'));"
+        "own = [fd for fd in map(int, os.listdir('/proc/self/fd')) if fd > 2];"
+        "print(len(own), int(status['SigBlk'], 16), int(status['SigIgn'], 16) & ~(1 << 12 | 1 << 24),"
+        "os.getsid(0) == os.getpid(), number.value)"
+    )
+    supervisor.launch(sys.executable, "-I", "-S", "-c", program)
+    supervisor.event("started")
+    assert supervisor.event("exited")["code"] == 0
+    supervisor.gone()
+    # The one further file is the listing of the files; SIGPIPE and SIGXFSZ are ignored by Python itself.
+    assert supervisor.log_to_its_end() == "1 0 0 True 9\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "cwd", "message"),
+    [
+        (["/nowhere/python"], "/", "/nowhere/python: No such file or directory"),
+        (["no-such-program"], "/", "no-such-program: No such file or directory"),
+        (["/etc/passwd"], "/", "/etc/passwd: Permission denied"),
+        (["true"], "/nowhere", "/nowhere: No such file or directory"),
+    ],
+)
+def test_not_started(supervisor: Supervisor, argv: list[str], cwd: str, message: str) -> None:
+    """What cannot be executed is told as such."""
+    supervisor.launch(*argv, cwd=cwd)
+    assert supervisor.event("not_started")["message"] == message
+    supervisor.gone()
+
+
+def test_incomplete_launch(supervisor: Supervisor) -> None:
+    """A launch without a program is refused, not guessed."""
+    supervisor.send(op="launch", argv=["true"])
+    assert "env" in supervisor.event("not_started")["message"]
+    supervisor.event("gone")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV, signal.SIGTERM])
+def test_death_by_signal(supervisor: Supervisor, number: signal.Signals) -> None:
+    """The signal is told by its number."""
+    supervisor.launch("sh", "-c", f"ulimit -c 0; kill -{number.value} $$")
+    supervisor.event("started")
+    assert supervisor.event("exited") == {"event": "exited", "code": None, "signal": number.value}
+    supervisor.gone()
+
+
+def test_stop_lets_the_worker_end_by_itself(supervisor: Supervisor) -> None:
+    """SIGTERM goes to the main process, which has its grace."""
+    supervisor.launch("sh", "-c", 'trap "echo bye; exit 0" TERM; echo up; while :; do sleep 0.05; done')
+    supervisor.event("started")
+    assert os.read(supervisor.log, 10) == b"up\n"
+    supervisor.send(op="stop", grace_seconds=30)
+    assert supervisor.event("exited")["code"] == 0
+    supervisor.gone()
+    assert supervisor.log_to_its_end() == "bye\n"
+
+
+DEAF = 'trap "" TERM; echo up; while :; do sleep 0.05; done'
+
+
+def test_the_earlier_end_counts(supervisor: Supervisor) -> None:
+    """A second stop can shorten the grace, never lengthen it."""
+    supervisor.launch("sh", "-c", DEAF)
+    supervisor.event("started")
+    assert os.read(supervisor.log, 10) == b"up\n"
+    supervisor.send(op="stop", grace_seconds=600)
+    supervisor.send(op="stop", grace_seconds=0.1)
+    supervisor.send(op="stop", grace_seconds=600)
+    assert supervisor.event("exited")["signal"] == signal.SIGKILL
+    supervisor.gone()
+
+
+@pytest.mark.parametrize("end", ["exit", "crash", "stop", "hang up"])
+def test_nothing_escapes(supervisor: Supervisor, end: str) -> None:
+    """Daemons with sessions of their own, stopped ones too, go however the worker ends."""
+    daemons = "(setsid sh -c 'trap \"\" TERM HUP; sleep 600 & kill -STOP $!; wait' &) ; sleep 600 &"
+    finish = "read line < pipe; exit 0" if end == "exit" else "wait"
+    pipe = supervisor.temporary / "pipe"
+    os.mkfifo(pipe)
+    supervisor.launch("sh", "-c", f"{daemons} echo up; {finish}", cwd=str(supervisor.temporary))
+    worker = psutil.Process(supervisor.event("started")["pid"])
+    assert os.read(supervisor.log, 10) == b"up\n"
+    tree = descendants_when(supervisor.nanny.pid, 4)
+    if end == "exit":
+        pipe.write_text("go\n")
+    elif end == "crash":
+        worker.kill()
+    elif end == "stop":
+        supervisor.send(op="stop", grace_seconds=0)
+    else:
+        supervisor.socket.shutdown(socket.SHUT_WR)
+    supervisor.event("exited")
+    swept = {each["pid"]: each["name"] for each in supervisor.gone()["swept"]}
+    assert swept.keys() == {process.pid for process in tree} - {worker.pid}
+    assert set(swept.values()) <= {"sh", "sleep"}
+    assert not any(process.is_running() for process in tree)
+
+
+def descendants_when(pid: int, count: int) -> list[psutil.Process]:
+    """The descendants, once there are so many of them."""
+    for _ in range(3000):
+        found = psutil.Process(pid).children(recursive=True)
+        if len(found) >= count:
+            return found
+        time.sleep(0.01)
+    raise AssertionError(found)
+
+
+def test_a_forking_tree_is_caught(supervisor: Supervisor) -> None:
+    """What forks while it is being killed is found by the next look."""
+    chain = "import os, time\nwhile os.fork() == 0 and not os.setsid() == 0:\n    time.sleep(0.002)\n"
+    supervisor.launch(
+        sys.executable, "-I", "-S", "-c", f"print('up', flush=True)\n{chain}import time; time.sleep(600)"
+    )
+    supervisor.event("started")
+    assert os.read(supervisor.log, 10) == b"up\n"
+    descendants_when(supervisor.nanny.pid, 10)
+    supervisor.send(op="stop", grace_seconds=0)
+    supervisor.event("exited")
+    supervisor.gone()
+
+
+SHARED_MEMORY = """
+import mmap, os, sys, time
+file = open(sys.argv[1], "x+b")
+file.truncate(4096)
+mapped = mmap.mmap(file.fileno(), 4096)
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+NAMED_AFTER_ITSELF = """
+import os, time
+open(f"/dev/shm/sem.fake-engine-{os.environ['MARK']}-{os.getpid()}-x", "x").close()
+print("up", flush=True)
+time.sleep(600)
+"""
+
+
+def test_unmapped_semaphores_are_known_by_their_maker(supervisor: Supervisor) -> None:
+    """joblib names a semaphore after its process and does not keep it mapped."""
+    supervisor.launch(sys.executable, "-I", "-S", "-c", NAMED_AFTER_ITSELF, MARK=str(os.getpid()))
+    worker = supervisor.event("started")["pid"]
+    assert os.read(supervisor.log, 10) == b"up\n"
+    supervisor.send(op="stop", grace_seconds=0)
+    supervisor.event("exited")
+    assert supervisor.gone()["shm_unlinked"] == [f"sem.fake-engine-{os.getpid()}-{worker}-x"]
+
+
+@pytest.mark.parametrize("prefix", ["", "sem."])
+def test_shared_memory_is_unlinked(supervisor: Supervisor, prefix: str) -> None:
+    """A segment that a SIGKILLed tree left goes; one that was there before it stays."""
+    mark = f"fake-engine-{os.getpid()}"
+    left, older = Path(f"/dev/shm/{prefix}{mark}-left"), Path(f"/dev/shm/{mark}-older")
+    older.touch()
+    try:
+        supervisor.launch(sys.executable, "-I", "-S", "-c", SHARED_MEMORY, str(left))
+        supervisor.event("started")
+        assert os.read(supervisor.log, 10) == b"up\n"
+        supervisor.send(op="stop", grace_seconds=0)
+        supervisor.event("exited")
+        assert supervisor.gone()["shm_unlinked"] == [left.name]
+        assert older.exists()
+        assert not left.exists()
+    finally:
+        older.unlink()
+
+
+def test_bad_messages_are_survived(supervisor: Supervisor) -> None:
+    """Whatever the supervisor writes, the nanny goes on."""
+    supervisor.launch("sh", "-c", DEAF)
+    supervisor.event("started")
+    for bad in (
+        b"\xff\x00\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"op": "stop"}\n',
+        b'{"op": "stop", "grace_seconds": "x"}\n',
+    ):
+        supervisor.socket.sendall(bad)
+        supervisor.event("trouble")
+    supervisor.send(op="stop", grace_seconds=0)
+    supervisor.event("exited")
+    supervisor.gone()
+
+
+def test_full_log_pipe(supervisor: Supervisor) -> None:
+    """A worker blocked on a log that nobody reads can be stopped, and does not block its nanny."""
+    supervisor.launch("sh", "-c", "yes")
+    supervisor.event("started")
+    psutil.Process(supervisor.nanny.pid).children()
+    supervisor.send(op="stop", grace_seconds=30)
+    assert supervisor.event("exited")["signal"] == signal.SIGTERM
+    supervisor.gone()
+
+
+def test_supervisor_leaves_before_the_launch(supervisor: Supervisor) -> None:
+    """Nothing was asked for, nothing happens."""
+    supervisor.socket.shutdown(socket.SHUT_RDWR)
+    assert supervisor.nanny.wait(30) == 0
+
+
+def test_start_by_fork(tmp_path: Path) -> None:
+    """A warm template calls the same code in a child of its own, with a callable for a program."""
+    program = """
+import os, socket, sys
+from local_llm_worker.nanny.life import run
+def serve(launch):
+    print(launch.argv, os.getppid() == nanny, flush=True)
+    os._exit(5)
+nanny = os.getpid()
+run(socket.socket(fileno=int(sys.argv[1])), 2, serve)
+"""
+    ours, theirs = socket.socketpair()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "workers")}
+    with (
+        ours,
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stderr=subprocess.PIPE,
+        ) as nanny,
+    ):
+        theirs.close()
+        launch = {"op": "launch", "argv": ["m"], "env": {}, "cwd": "/", "temporary": str(tmp_path / "w1")}
+        ours.sendall(json.dumps(launch).encode() + b"\n")
+        with ours.makefile("rb") as lines:
+            events = [json.loads(line) for line in lines]
+        assert nanny.stderr is not None
+        assert nanny.stderr.read() == b"['m'] True\n"
+    assert [each["event"] for each in events] == ["started", "exited", "gone"]
+    assert events[1]["code"] == 5
+
+
+@pytest.mark.parametrize("name", ["plain", "a) (b", ")"])
+def test_odd_process_names(name: str, tmp_path: Path) -> None:
+    """A process chooses its own name, and cannot confuse the look at /proc with it."""
+    program = f"open('/proc/self/comm', 'w').write({name!r}); print(1, flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = [each for each in proc.descendants(os.getpid()) if each.pid == process.pid]
+        assert [(each.name, each.parent) for each in found] == [(name, os.getpid())]
+        process.communicate(b"\n")
