@@ -1,0 +1,58 @@
+"""Imports the engine and loads a model. The only module of the program's that is slow to import."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from local_llm_worker.pooling.batching import BatchLimits
+from local_llm_worker.pooling.device import batch_limits, choose_device, choose_dtype
+from local_llm_worker.pooling.embedding import EmbeddingModel
+from local_llm_worker.pooling.folder import Folder, Kind
+from local_llm_worker.pooling.inference import Loading
+from local_llm_worker.pooling.reranking import Reranker
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What the command line says of loading and computing.
+
+    Attributes:
+        kind: of the model.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        dtype: ``auto`` or torch's name of a type.
+        threads: that torch computes with on the CPU.
+        max_batch_tokens: padding included.
+        trust_remote_code: whether Python files in the folder may be run.
+    """
+
+    kind: Kind
+    device: str = "auto"
+    dtype: str = "auto"
+    threads: int = 1
+    max_batch_tokens: int = 16384
+    trust_remote_code: bool = False
+
+
+def load(path: Path, options: LoadOptions) -> tuple[EmbeddingModel | Reranker, BatchLimits]:
+    """Loads the folder's model, computes with it once, and says how large its batches may be.
+
+    Raises:
+        ModelRefused: it cannot be served, or not so.
+    """
+    # By call, not only by environment: in a process forked from a warm template torch has read that already.
+    torch.set_num_threads(options.threads)
+    folder = Folder(path)
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.dtype, device, folder.model_type)
+    _log.info("%s: %s on %s, %s, %d threads", path, options.kind.value, device, dtype, options.threads)
+    loading = Loading(path, device, dtype, options.trust_remote_code)
+    is_embedding = options.kind is Kind.EMBEDDING
+    model = EmbeddingModel.load(loading) if is_embedding else Reranker.load(loading, folder)
+    model.warm_up()
+    return model, batch_limits(device, options.max_batch_tokens)
