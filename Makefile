@@ -11,6 +11,8 @@ MAKEFLAGS += --no-print-directory
 HOST ?= 127.0.0.1
 PORT ?= 8000
 MODELS ?= models
+SECONDS_OF_CHAOS ?= 600
+CHAOS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -29,11 +31,12 @@ FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	"$$each" -c '$(FITS)' 2>/dev/null && { echo "$$each"; break; }; done)
 
-.PHONY: help demo setup models test test-unit lint format lock clean
+.PHONY: help demo setup models test test-unit chaos bench-queue lint format lock clean
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
-	echo "Variables: PYTHON (3.11 to 3.13), HOST=$(HOST) and PORT=$(PORT) of the demo, MODELS=$(MODELS)."
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	echo "Variables: PYTHON (3.11 to 3.13), HOST=$(HOST) and PORT=$(PORT) of the demo, MODELS=$(MODELS)," \
+		"SECONDS_OF_CHAOS=$(SECONDS_OF_CHAOS)."
 
 demo: setup models ## Install, prepare three small models and serve them; Ctrl-C stops.
 	@echo "== serving $(MODELS) on http://$(HOST):$(PORT); Ctrl-C stops"
@@ -54,12 +57,18 @@ test: lint models ## Lint, types, then every test, on real engines and models to
 test-unit: setup ## The tests that need neither engines nor models.
 	@$(BIN)/pytest -m "not engines" -n 2
 
+chaos: setup ## Break everything at random for SECONDS_OF_CHAOS, and judge (CHAOS="--replay 7", "--engines real").
+	@$(BIN)/python -m benchmarks.chaos --seconds $(SECONDS_OF_CHAOS) $(CHAOS)
+
+bench-queue: setup ## Who waits how long: the queue's policy beside a greedy one, in simulated time.
+	@$(BIN)/python benchmarks/queue_trace.py
+
 lint: setup ## Format, lint rules and types, without changing a file.
 	@echo "== lint and types"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo tests/tiny_models.py
+	$(BIN)/mypy demo tests/tiny_models.py benchmarks/chaos tests/test_chaos.py
 
 format: setup ## Format, and fix what can be fixed.
 	@$(BIN)/ruff format .

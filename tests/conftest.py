@@ -26,6 +26,7 @@ def _marks() -> Iterator[None]:
     patch.setenv("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     folder = tempfile.mkdtemp(prefix="t-", dir="/tmp")
     patch.setenv("TMPDIR", folder)
+    patch.setenv("XDG_STATE_HOME", folder)
     patch.setenv("FAKE_ENGINE_MARK", str(os.getpid()))
     patch.setattr(tempfile, "tempdir", None)
     # Daemons that escape the program under test come to this process, and are seen.

@@ -8,15 +8,19 @@ is the gateway's work.
      │   ├─ WrongKind             chat asked of an embedding model
      │   └─ ModelDoesNotFit       larger than the device
      ├─ Unauthorized (401)
+     ├─ Forbidden (403)           /admin from elsewhere, without keys
      ├─ NotFound (404)            path
      │   └─ ModelNotFound         with the nearest names
      ├─ MethodNotAllowed (405)
      ├─ BodyTooLarge (413)
+     ├─ HeadTooLarge (431)        headers without an end
      ├─ Overloaded (429)          queue full, or waiting bodies too large in all
      ├─ UpstreamDied (502)        the worker went away before it answered
+     ├─ WorkerRefused (502)       it answered with an error after its stream had begun
      └─ Unavailable (503)         with Retry-After where one is known
          ├─ ModelBroken           an incomplete folder
          ├─ LoadFailed            the worker did not start: exit code, last lines
+         │   └─ PortTaken         another program was quicker; a fresh worker may have more luck
          ├─ WaitedTooLong
          └─ ShuttingDown
 """
@@ -91,6 +95,14 @@ class Unauthorized(ServiceError):
         return {"www-authenticate": "Bearer"}
 
 
+class Forbidden(ServiceError):
+    """Not for this client, whatever it brings."""
+
+    status = 403
+    code = "forbidden"
+    type = "permission_error"
+
+
 class NotFound(ServiceError):
     """No such path."""
 
@@ -139,6 +151,14 @@ class BodyTooLarge(ServiceError):
     type = "invalid_request_error"
 
 
+class HeadTooLarge(ServiceError):
+    """Request line and headers, counted while they come in."""
+
+    status = 431
+    code = "headers_too_large"
+    type = "invalid_request_error"
+
+
 class Overloaded(ServiceError):
     """As many wait as may wait."""
 
@@ -152,6 +172,25 @@ class UpstreamDied(ServiceError):
 
     status = 502
     code = "worker_died"
+
+
+class WorkerRefused(ServiceError):
+    """The worker answered with an error where only an event of a stream can tell it any more.
+
+    Args:
+        message: as the worker has it.
+        error: its own error object, passed on as it is; None if it had none.
+    """
+
+    status = 502
+    code = "worker_refused"
+
+    def __init__(self, message: str, *, error: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self._error = error
+
+    def body(self) -> dict[str, Any]:
+        return super().body() if self._error is None else {"error": self._error}
 
 
 class Unavailable(ServiceError):
@@ -171,6 +210,10 @@ class LoadFailed(Unavailable):
     """The worker did not become ready."""
 
     code = "model_load_failed"
+
+
+class PortTaken(LoadFailed):
+    """Another program listens on the worker's port. Nothing is wrong with the model."""
 
 
 class WaitedTooLong(Unavailable):

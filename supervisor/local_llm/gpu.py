@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import anyio
 import psutil
 
 logger = logging.getLogger(__name__)
-
-# Drivers keep a little of what a process had; below this the memory counts as returned.
-_RETURNED_WITHIN_BYTES = 256 << 20
-_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,36 +50,86 @@ class HostMemory:
     free_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that holds memory of a GPU.
+
+    Attributes:
+        pid: as NVML numbers it; in a container that may be another name space's.
+        device: the GPU's index.
+        used_bytes: None where the driver does not say (WSL).
+    """
+
+    pid: int
+    device: int
+    used_bytes: int | None
+
+    def in_words(self) -> str:
+        """`python3 (process 4711) 18.2 GiB on GPU 0`."""
+        try:
+            name = psutil.Process(self.pid).name()
+        except psutil.Error:
+            name = "a program that cannot be seen from here"
+        used = "" if self.used_bytes is None else f" {in_gib(self.used_bytes)}"
+        return f"{name} (process {self.pid}){used} on GPU {self.device}"
+
+
+def in_gib(size_bytes: int) -> str:
+    """`18.2 GiB`."""
+    return f"{size_bytes / (1 << 30):.1f} GiB"
+
+
 def devices() -> tuple[Device, ...]:
-    """Every GPU that NVML shows; none without a GPU, a driver or NVML."""
+    """Every GPU that NVML shows; none without a GPU, a driver or NVML. A lost one is left out."""
+    return tuple(
+        device for nvml, index, handle in _handles() if (device := _device(nvml, index, handle)) is not None
+    )
+
+
+def _handles() -> Iterator[tuple[Any, int, Any]]:
+    """The binding, index and handle of every GPU that answers."""
     nvml = _nvml()
     if nvml is None:
-        return ()
+        return
     try:
-        return tuple(
-            _device(nvml, index, nvml.nvmlDeviceGetHandleByIndex(index))
-            for index in range(nvml.nvmlDeviceGetCount())
-        )
+        count = int(nvml.nvmlDeviceGetCount())
     except nvml.NVMLError as problem:
-        logger.warning("NVML does not answer: %s", problem)
-        return ()
+        _complain_once(f"NVML does not answer: {problem}")
+        return
+    for index in range(count):
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml.NVMLError as problem:  # noqa: PERF203 - there are few
+            _complain_once(f"GPU {index} does not answer: {problem}")
+        else:
+            yield nvml, index, handle
 
 
-def _device(nvml: Any, index: int, handle: Any) -> Device:
+def _device(nvml: Any, index: int, handle: Any) -> Device | None:
+    try:
+        total_bytes, free_bytes = _memory(nvml, handle)
+        uuid, name = nvml.nvmlDeviceGetUUID(handle), nvml.nvmlDeviceGetName(handle)
+    except nvml.NVMLError as problem:
+        _complain_once(f"GPU {index} does not answer: {problem}")
+        return None
+    return Device(index, str(uuid), str(name), total_bytes, free_bytes)
+
+
+def _memory(nvml: Any, handle: Any) -> tuple[int, int]:
+    """Total and free bytes."""
     try:
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
-        total_bytes, free_bytes = int(memory.total), int(memory.free)
     except nvml.NVMLError_NotSupported:
         # Boards whose GPU shares the host's memory (GB10, Jetson) report none of their own.
         host = host_memory()
-        total_bytes, free_bytes = host.total_bytes, host.free_bytes
-    return Device(
-        index,
-        str(nvml.nvmlDeviceGetUUID(handle)),
-        str(nvml.nvmlDeviceGetName(handle)),
-        total_bytes,
-        free_bytes,
-    )
+        return host.total_bytes, host.free_bytes
+    return int(memory.total), int(memory.free)
+
+
+@functools.cache
+def _complain_once(problem: str) -> None:
+    """Once a message: those who wait for memory look ten times a second."""
+    logger.warning(problem)
 
 
 @functools.cache
@@ -100,50 +145,31 @@ def _nvml() -> Any | None:
     return pynvml
 
 
-def holders() -> set[int]:
-    """Ids of the processes that NVML sees on any GPU.
+def holders() -> list[Holder]:
+    """The processes that NVML sees on the GPUs, those that hold most first.
 
     In a container without the host's process ids, NVML shows none, or ids of another name space.
     """
-    nvml = _nvml()
-    if nvml is None:
-        return set()
-    pids: set[int] = set()
-    with suppress(nvml.NVMLError):
-        for index in range(nvml.nvmlDeviceGetCount()):
-            handle = nvml.nvmlDeviceGetHandleByIndex(index)
-            pids |= {int(each.pid) for each in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
-    return pids
+    found: dict[tuple[int, int], Holder] = {}
+    for nvml, index, handle in _handles():
+        for processes in (
+            nvml.nvmlDeviceGetComputeRunningProcesses,
+            nvml.nvmlDeviceGetGraphicsRunningProcesses,
+        ):
+            with suppress(nvml.NVMLError):
+                for each in processes(handle):
+                    used_bytes = None if each.usedGpuMemory is None else int(each.usedGpuMemory)
+                    found[index, int(each.pid)] = Holder(int(each.pid), index, used_bytes)
+    return sorted(found.values(), key=lambda holder: -(holder.used_bytes or 0))
 
 
-async def wait_memory_back(before: Collection[Device], pids: Collection[int], timeout_seconds: float) -> bool:
-    """Waits until an ended worker's GPU memory is free again.
-
-    Args:
-        before: the devices as they were before its launch; none (no GPU) means at once.
-        pids: its processes, as far as they are known.
-        timeout_seconds: how long to wait at most.
-
-    Returns:
-        Whether it is back: NVML listed its processes and does so no more, or on every device no more
-        than 256 MiB are used beyond what was before.
-    """
-    if not before:
-        return True
-    was_listed = False
-    with anyio.move_on_after(timeout_seconds):
-        while True:
-            listed = bool(holders().intersection(pids))
-            was_listed = was_listed or listed
-            if (was_listed and not listed) or _as_before(before):
-                return True
-            await anyio.sleep(_POLL_SECONDS)
-    return False
-
-
-def _as_before(before: Collection[Device]) -> bool:
-    now = {device.uuid: device.used_bytes for device in devices()}
-    return all(now.get(old.uuid, 0) <= old.used_bytes + _RETURNED_WITHIN_BYTES for old in before)
+def memory_by_process() -> dict[int, int]:
+    """Bytes on all GPUs of each process of which NVML tells; see `holders`."""
+    used: dict[int, int] = {}
+    for holder in holders():
+        if holder.used_bytes is not None:
+            used[holder.pid] = used.get(holder.pid, 0) + holder.used_bytes
+    return used
 
 
 def host_memory() -> HostMemory:

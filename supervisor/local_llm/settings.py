@@ -76,6 +76,14 @@ class ModelSettings(_Section):
     engine: Engine | None = Field(None, description="Overrides what the folder says.")
     args: tuple[str, ...] = Field((), description="Further arguments, after the engine's own.")
     env: dict[str, str] = Field(default_factory=dict, description="Further environment.")
+    memory_bytes: Bytes | None = Field(
+        None,
+        description="What it needs of residency.memory_bytes; none: estimated from the size of its weights.",
+    )
+    fit: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: refused at once if its weights are larger than the device; off: always tried.",
+    )
 
 
 class QueueSettings(_Section):
@@ -98,8 +106,23 @@ class ResidencySettings(_Section):
     """Which models may be loaded at the same time."""
 
     max_models: Count = Field(1, description="Models loaded at the same time, at most.")
+    memory_bytes: Bytes | None = Field(
+        None, description="Of the device, for all loaded models together; none: only their number counts."
+    )
     keep: tuple[str, ...] = Field(
         (), description="Ids, globs or kinds that are not stopped for others. One place must stay free."
+    )
+    preload: tuple[str, ...] = Field(
+        (), description="Models to load when the server starts, one after the other."
+    )
+    idle_unload_seconds: Seconds | None = Field(
+        None, description="A model nobody asked for so long is unloaded, unless kept; none: never."
+    )
+    default_model: str | None = Field(
+        None, description="Loaded at the start, and again once nobody has asked for others for a while."
+    )
+    default_model_after_seconds: Seconds = Field(
+        300, description="How long others must be idle before the default model takes their place."
     )
 
     @model_validator(mode="after")
@@ -111,18 +134,34 @@ class ResidencySettings(_Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _all_preloaded_have_a_place(self) -> ResidencySettings:
+        if len(self.preload) > self.max_models:
+            raise ValueError(
+                f"preloads {len(self.preload)} within max_models={self.max_models}: the later ones would "
+                "push the earlier ones out, so raise max_models or preload fewer"
+            )
+        return self
+
 
 class LoadSettings(_Section):
     """How long a worker may take to become ready."""
 
     stall_seconds: Seconds = Field(300, description="A load without progress for this long is given up.")
     max_seconds: Seconds = Field(1800, description="A load that takes this long is given up anyway.")
+    stream_feedback_after_seconds: Seconds = Field(
+        10,
+        description="A streaming client that waits this long is told what for, in SSE comments; 0: never.",
+    )
 
 
 class StopSettings(_Section):
     """How workers, and the server, end."""
 
     grace_seconds: Seconds = Field(10, description="Between a worker's SIGTERM and its SIGKILL.")
+    unresponsive_seconds: Seconds = Field(
+        60, description="A ready worker that answers no probe for this long is killed; 0: never."
+    )
     memory_back_seconds: Seconds = Field(
         30, description="How long to wait for an ended worker's GPU memory to be free again."
     )
@@ -135,7 +174,10 @@ class Settings(_Section):
     """Everything that can be set."""
 
     models_dir: Path = Field(Path("models"), description="The folder that holds the models.")
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
+    # An empty host would mean all interfaces: `--host "$UNSET"` must not open the server.
+    host: Annotated[str, Field(min_length=1)] = Field(
+        "127.0.0.1", description="Address to listen on; 0.0.0.0 for all."
+    )
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8000, description="Port to listen on; 0 takes a free one."
     )
@@ -151,6 +193,14 @@ class Settings(_Section):
         Engine.VLLM, description="For folders whose content and name say nothing of their kind."
     )
     aliases: dict[str, str] = Field(default_factory=dict, description="Further names: alias -> model id.")
+    admin: bool = Field(
+        True, description="Answer /admin: with a key where there are keys, else for local clients only."
+    )
+    state_dir: Path | None = Field(
+        None,
+        description="Where measured switch costs are kept; none: $XDG_STATE_HOME/local-llm, or "
+        "~/.local/state/local-llm.",
+    )
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="auto: human at a terminal, JSON elsewhere."
     )
@@ -167,15 +217,18 @@ class Settings(_Section):
     @field_validator("api_keys", mode="before")
     @classmethod
     def _one_key_is_a_list(cls, value: Any) -> Any:
-        """`LOCAL_LLM_API_KEYS=secret` is what one writes in an environment."""
-        return (value,) if isinstance(value, str | int) else value
+        """`LOCAL_LLM_API_KEYS=secret` is what one writes in an environment. YAML makes 83 of the key 0123."""
+        keys = (value,) if isinstance(value, str | int | float) else value
+        if isinstance(keys, list | tuple) and not all(isinstance(key, str) for key in keys):
+            raise ValueError("a key that looks like a number must be quoted")
+        return keys
 
     @field_validator("api_keys")
     @classmethod
-    def _keys_are_not_empty(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+    def _keys_are_usable(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
         if any(not key.strip() for key in keys):
             raise ValueError("a key must not be empty")
-        return keys
+        return tuple(key.strip() for key in keys)  # no header brings blanks around it
 
     def engine_settings(self, engine: Engine) -> EngineSettings:
         """The settings of `engine`."""
@@ -188,7 +241,7 @@ class Settings(_Section):
     def model_settings(self, model_id: str) -> ModelSettings:
         """What the settings say of one model: matching globs in order, then the exact id, merged.
 
-        Arguments of all matching entries follow one another; of environment and engine the later wins.
+        Arguments of all matching entries follow one another; of all else the later wins.
         """
         matching = [
             each
@@ -200,8 +253,12 @@ class Settings(_Section):
         engine: Engine | None = None
         args: tuple[str, ...] = ()
         env: dict[str, str] = {}
+        memory_bytes: int | None = None
+        fit: Literal["auto", "off"] = "auto"
         for each in matching:
             engine = each.engine or engine
             args += each.args
             env |= each.env
-        return ModelSettings(engine=engine, args=args, env=env)
+            memory_bytes = memory_bytes if each.memory_bytes is None else each.memory_bytes
+            fit = each.fit if "fit" in each.model_fields_set else fit
+        return ModelSettings(engine=engine, args=args, env=env, memory_bytes=memory_bytes, fit=fit)

@@ -1,7 +1,8 @@
 """Where settings come from, and errors that say which source, which key and what is allowed.
 
 A YAML file, then `LOCAL_LLM_…` variables, then flags; the later wins, key by key. In the environment two
-underscores go one level down (`LOCAL_LLM_QUEUE__MAX_WAITING=64`), and values are read as YAML.
+underscores go one level down (`LOCAL_LLM_QUEUE__MAX_WAITING=64`), and values are read as YAML,
+API keys as they are.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from pydantic import BaseModel, ValidationError
 from local_llm.settings import Settings
 
 ENVIRONMENT_PREFIX = "LOCAL_LLM_"
-NOT_SETTINGS = frozenset({"LOCAL_LLM_CONFIG", "LOCAL_LLM_WORKER_KEY"})
-"""Variables with our prefix that mean something else: the file's own name, a worker's key."""
+TEXTS = frozenset({"LOCAL_LLM_HOST", "LOCAL_LLM_MODELS_DIR", "LOCAL_LLM_STATE_DIR"})
+"""Taken as they are: as YAML, the host `::` would be a mapping."""
+
+NOT_SETTINGS = frozenset({"LOCAL_LLM_CONFIG", "LOCAL_LLM_KEY", "LOCAL_LLM_WORKER_KEY"})
+"""Variables with our prefix that mean something else: the file's own name, the key that `local-llm status`
+brings, a worker's key."""
 
 SECRET = frozenset({"api_keys"})
 """Values of these are in no message."""
@@ -88,17 +93,30 @@ def _from_environment(environment: Mapping[str, str]) -> _Source:
             continue
         path = tuple(variable.removeprefix(ENVIRONMENT_PREFIX).lower().split("__"))
         places[path] = f"the environment's {variable}"
-        values = _merge(values, _nested(path, _environment_value(variable, text)))
+        read = _secret_value if path[0] in SECRET else _environment_value
+        values = _merge(values, _nested(path, read(variable, text)))
     return _Source(values, "the environment", places)
 
 
 def _environment_value(variable: str, text: str) -> Any:
+    if variable in TEXTS and text != "null":
+        return text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         raise SettingsError(
             f"the environment's {variable}: {text!r} cannot be read as a YAML value"
         ) from None
+
+
+def _secret_value(variable: str, text: str) -> Any:
+    """A key as it is written, or a list of them: as YAML, `0123` would be 83, and `key #2` only `key`."""
+    if not text.lstrip().startswith("["):
+        return text
+    try:
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506 - makes nothing but texts
+    except yaml.YAMLError:
+        raise SettingsError(f"the environment's {variable}: cannot be read as a YAML list") from None
 
 
 def _from_file(file: Path) -> _Source:

@@ -27,6 +27,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from email.utils import formatdate
 from pathlib import Path
 
 
@@ -39,8 +40,14 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--hang-health", action="store_true", help="accepts /health, never answers it")
     parser.add_argument("--die-at-start", **number, help="prints two lines and exits with this code")
     parser.add_argument("--say", help="a line for the log at the start (before --die-at-start)")
+    parser.add_argument("--log-lines", nargs="+", help="written one by one before it listens")
+    parser.add_argument("--line-seconds", **seconds, help="between those lines; default 0")
+    parser.add_argument("--babble", help="a line that it writes twenty times a second, for ever")
+    parser.add_argument("--read-on", action="store_true", help="reads 100 MB a second, for ever")
+    parser.add_argument("--sick-after", **number, help="/health is 503 after so many answered POSTs")
     parser.add_argument("--wrong-name", action="store_true", help="serves another model's name")
     parser.add_argument("--garbage", action="store_true", help="answers every connection with no HTTP")
+    parser.add_argument("--garbage-answers", action="store_true", help="is ready, answers POSTs with no HTTP")
     parser.add_argument("--crash-after", **number, help="SIGKILLs itself after so many answered POSTs")
     parser.add_argument("--die-mid-stream", **number, help="SIGKILLs itself after so many chunks")
     parser.add_argument("--die-mid-answer", action="store_true", help="SIGKILLs itself in a plain answer")
@@ -52,6 +59,7 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--answer-seconds", **seconds, help="before the first byte of an answer to a POST")
     parser.add_argument("--chunks", **number, help="of a stream; default 5")
     parser.add_argument("--chunk-seconds", **seconds, help="between chunks; default 0")
+    parser.add_argument("--chunk-bytes", **number, help="of text in each chunk, at least; default 0")
     parser.add_argument("--status", **number, help="every POST is answered with this status and an error")
     return parser
 
@@ -72,11 +80,23 @@ class Engine:
         self.running = self.tokens = self.answered = 0
 
     async def serve(self, port: int) -> None:
+        busy = asyncio.ensure_future(self.be_busy())
+        for line in getattr(self.options, "log_lines", ()):
+            print(line, flush=True)
+            await asyncio.sleep(getattr(self.options, "line_seconds", 0))
         await asyncio.sleep(getattr(self.options, "slow_start", 0))
         server = await asyncio.start_server(self.connection, "127.0.0.1", port, limit=64 << 20)
         print(f"serving {self.names[0]} on {port}", flush=True)
         async with server:
-            await server.serve_forever()
+            await asyncio.gather(server.serve_forever(), busy)
+
+    async def be_busy(self) -> None:
+        while hasattr(self.options, "babble") or hasattr(self.options, "read_on"):
+            if hasattr(self.options, "babble"):
+                print(self.options.babble, flush=True)
+            if hasattr(self.options, "read_on"):
+                await asyncio.to_thread(read_zeros)
+            await asyncio.sleep(0.05)
 
     async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -96,15 +116,23 @@ class Engine:
         if request.path == "/health":
             if hasattr(self.options, "hang_health"):
                 await asyncio.sleep(3600)
-            return send(writer, 503 if hasattr(self.options, "never_ready") else 200, {})
+            return send(writer, 503 if self.is_sick() else 200, {})
         if request.path == "/v1/models":
             return send(writer, 200, {"object": "list", "data": [{"id": name} for name in self.names]})
         if request.path == "/metrics":
             gauge = f"vllm:num_requests_running {self.running}\nvllm:generation_tokens_total {self.tokens}\n"
             return send(writer, 200, gauge.encode(), {"content-type": "text/plain"})
+        if request.method == "POST" and hasattr(self.options, "garbage_answers"):
+            return writer.write(b"\x00garbage\xff\n")
         if request.method == "POST":
             return await self.generate_while_listened_to(request, reader, writer)
         return send(writer, 404, {"error": {"message": "no such path"}})
+
+    def is_sick(self) -> bool:
+        sick_after = getattr(self.options, "sick_after", None)
+        return hasattr(self.options, "never_ready") or (
+            sick_after is not None and self.answered >= sick_after
+        )
 
     async def generate_while_listened_to(
         self, request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -164,16 +192,17 @@ class Engine:
     async def stream(self, path: str, writer: asyncio.StreamWriter, headers: dict[str, str]) -> None:
         head = {"content-type": "text/event-stream", "transfer-encoding": "chunked", **headers}
         send_head(writer, 200, head)
+        padding = "x" * getattr(self.options, "chunk_bytes", 0)
         for number in range(getattr(self.options, "chunks", 5)):
             if number == getattr(self.options, "die_mid_stream", None):
                 await writer.drain()
                 os.kill(os.getpid(), signal.SIGKILL)
-            send_chunk(writer, event(path, self.names[0], f"token{number} "))
+            send_chunk(writer, event(path, self.names[0], f"token{number} {padding}"))
             await writer.drain()
             self.tokens += 1
             await asyncio.sleep(getattr(self.options, "chunk_seconds", 0))
-        if path != "/v1/messages":
-            send_chunk(writer, b"data: [DONE]\n\n")
+        end = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
+        send_chunk(writer, end if path == "/v1/messages" else b"data: [DONE]\n\n")
         send_chunk(writer, b"")
 
 
@@ -292,12 +321,18 @@ def send(
 
 
 def send_head(writer: asyncio.StreamWriter, status: int, headers: dict[str, str]) -> None:
+    headers = {"date": formatdate(usegmt=True), **headers}
     lines = [f"HTTP/1.1 {status} Fake", *(f"{name}: {value}" for name, value in headers.items())]
     writer.write(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
 
 
 def send_chunk(writer: asyncio.StreamWriter, data: bytes) -> None:
     writer.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
+
+
+def read_zeros() -> None:
+    with Path("/dev/zero").open("rb") as zeros:
+        zeros.read(5 << 20)
 
 
 def leak_child() -> None:

@@ -123,11 +123,12 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
         load_settings(tmp_path / "nowhere.yaml")
 
 
-def test_a_key_is_in_no_message() -> None:
+@pytest.mark.parametrize("text", ["[{hunter2: 1}]", "[@hunter2]", "[hunter2", "[[hunter2]]"])
+def test_a_key_is_in_no_message(text: str) -> None:
     """A mistyped secret must not end in a terminal's scrollback."""
     with pytest.raises(SettingsError) as caught:
-        load_settings(environment={"LOCAL_LLM_API_KEYS": "{hunter2: 1}"})
-    assert "api_keys" in str(caught.value)
+        load_settings(environment={"LOCAL_LLM_API_KEYS": text})
+    assert "api_keys" in str(caught.value).lower()
     assert "hunter2" not in str(caught.value)
 
 
@@ -136,6 +137,17 @@ def test_one_key_may_be_given_plainly() -> None:
     assert load_settings(environment={"LOCAL_LLM_API_KEYS": "secret"}).api_keys == ("secret",)
     assert load_settings(environment={"LOCAL_LLM_API_KEYS": "12345"}).api_keys == ("12345",)
     assert load_settings(environment={"LOCAL_LLM_API_KEYS": "[a, b]"}).api_keys == ("a", "b")
+
+
+@pytest.mark.parametrize("key", ["0123", "true", "1.50", "@x", "%x", "!x", "a #b", "a: b", "1_000", "{x"])
+def test_a_key_in_the_environment_is_taken_as_it_is_written(key: str) -> None:
+    """As YAML, 0123 would be 83 and the others a truth, a comment, a mapping or a mistake."""
+    assert load_settings(environment={"LOCAL_LLM_API_KEYS": key}).api_keys == (key,)
+
+
+def test_keys_in_a_list_are_texts() -> None:
+    """Numbers among them keep their zeros."""
+    assert load_settings(environment={"LOCAL_LLM_API_KEYS": "[0123, 1.50]"}).api_keys == ("0123", "1.50")
 
 
 def test_numbers_among_arguments_are_texts(tmp_path: Path) -> None:
@@ -162,3 +174,17 @@ def test_model_settings_merge_from_glob_to_exact_id(tmp_path: Path) -> None:
 def test_a_model_without_settings_has_empty_ones() -> None:
     """No match is no error."""
     assert Settings().model_settings("x").args == ()
+
+
+def test_a_key_in_the_file_is_quoted_if_it_looks_like_a_number(tmp_path: Path) -> None:
+    """YAML has made another number of it by the time it is read."""
+    with pytest.raises(SettingsError, match="must be quoted"):
+        load_settings(written(tmp_path, "api_keys: [0123]"))
+    assert load_settings(written(tmp_path, "api_keys: ['0123', ' padded ']")).api_keys == ("0123", "padded")
+
+
+def test_an_empty_host_is_refused_and_an_ipv6_one_taken() -> None:
+    """Empty would mean all interfaces; `::` is no mapping."""
+    with pytest.raises(SettingsError, match="--host: host"):
+        load_settings(flags={"host": ""})
+    assert load_settings(environment={"LOCAL_LLM_HOST": "::"}).host == "::"

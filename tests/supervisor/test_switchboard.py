@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from local_llm.catalog.card import Engine, Kind, ModelCard
-from local_llm.errors import LoadFailed, Overloaded, ServiceError, ShuttingDown, UpstreamDied
+from local_llm.errors import LoadFailed, Overloaded, PortTaken, ServiceError, ShuttingDown, UpstreamDied
 from local_llm.switchboard.events import Model
 from local_llm.switchboard.policy import Limits
 from local_llm.switchboard.switchboard import Switchboard
@@ -43,6 +43,7 @@ class Scripted:
     stopping: anyio.Event = field(default_factory=anyio.Event)
     failure: ServiceError | None = None
     stops: list[str] = field(default_factory=list)
+    memory_is_back: anyio.Event | None = None
 
     async def start(self) -> None:
         await self.may_be_ready.wait()
@@ -57,6 +58,10 @@ class Scripted:
         self.stops.append(reason)
         self.stopping.set()
         await self.may_be_gone.wait()
+
+    async def memory_back(self, wanted_bytes: Callable[[], int | None]) -> None:
+        if self.memory_is_back is not None:
+            await self.memory_is_back.wait()
 
     def last_lines(self, count: int = 20) -> list[str]:
         return ["segmentation fault"][:count]
@@ -355,5 +360,47 @@ async def test_loading_and_unloading_by_hand() -> None:
     async with stage() as on:
         await on.switchboard.load(card("a"))
         assert [each.stage for each in on.switchboard.standings()] == ["serving"]
-        on.switchboard.unload(card("a"))
+        assert on.switchboard.unload("a") == 1
         await on.workers[0].stopping.wait()
+
+
+async def test_a_taken_port_is_tried_once_more() -> None:
+    """On a fresh worker, before anybody is told; a second time it is told."""
+    async with stage(obedient=False) as scene:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(load_expecting, scene, LoadFailed)
+            for number in (1, 2):
+                worker = await scene.worker(number)
+                worker.failure = PortTaken("taken")
+                worker.may_be_gone.set()
+                worker.may_be_ready.set()
+        assert len(scene.workers) == 2
+        scene.workers[0].stops.append("by itself: a worker whose start failed is gone")
+
+
+async def load_expecting(scene: Stage, error: type[ServiceError]) -> None:
+    with pytest.raises(error):
+        await scene.switchboard.load(card("a"))
+
+
+async def test_the_next_waits_for_the_memory() -> None:
+    """A place is free when the memory is back, not when the processes are gone."""
+    async with stage() as scene:
+        await scene.switchboard.load(card("a"))
+        back = scene.workers[0].memory_is_back = anyio.Event()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scene.switchboard.load, card("b"))
+            await scene.workers[0].stopping.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert len(scene.workers) == 1
+            back.set()
+        assert len(scene.workers) == 2
+
+
+async def test_the_end_does_not_wait_for_memory() -> None:
+    """Nobody needs it any more."""
+    async with stage() as scene:
+        await scene.switchboard.load(card("a"))
+        scene.workers[0].memory_is_back = anyio.Event()
+        await scene.switchboard.shut_down(grace_seconds=0)
+        assert scene.switchboard.standings() == []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -24,10 +26,12 @@ ROOT = Path(__file__).parents[2]
 class Supervisor:
     """The other end of a nanny's control socket and log pipe."""
 
-    def __init__(self, tmp_path: Path) -> None:
+    def __init__(self, tmp_path: Path, control_fd_above: int = 0) -> None:
         self.temporary = tmp_path / "w1"
         self.temporary.mkdir()
         self.socket, theirs = socket.socketpair()
+        with theirs as low:
+            theirs = socket.socket(fileno=fcntl.fcntl(low, fcntl.F_DUPFD_CLOEXEC, control_fd_above))
         self.socket.settimeout(30)
         self.log, log_writer = os.pipe()
         descriptors = (theirs.fileno(), log_writer)
@@ -85,6 +89,23 @@ def test_a_short_life(supervisor: Supervisor) -> None:
     assert supervisor.event("exited") == {"event": "exited", "code": 3, "signal": None}
     assert supervisor.gone() == {"event": "gone", "swept": [], "shm_unlinked": []}
     assert supervisor.log_to_its_end() == "hello from /usr\n"
+
+
+def test_a_supervisor_with_a_thousand_connections(tmp_path: Path) -> None:
+    """The descriptor that it hands down is above what `select` takes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 4096)), hard))
+    try:
+        supervisor = Supervisor(tmp_path, control_fd_above=2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    supervisor.launch("sh", "-c", "exit 3")
+    supervisor.event("started")
+    assert supervisor.event("exited")["code"] == 3
+    supervisor.gone()
+    assert supervisor.log_to_its_end() == ""
+    supervisor.events.close()
+    supervisor.socket.close()
 
 
 def test_the_worker_starts_clean(supervisor: Supervisor) -> None:
@@ -238,6 +259,19 @@ def test_unmapped_semaphores_are_known_by_their_maker(supervisor: Supervisor) ->
     supervisor.send(op="stop", grace_seconds=0)
     supervisor.event("exited")
     assert supervisor.gone()["shm_unlinked"] == [f"sem.fake-engine-{os.getpid()}-{worker}-x"]
+
+
+def test_semaphores_of_a_process_that_has_ended(supervisor: Supervisor) -> None:
+    """An orphan that made one and left, perhaps before the nanny looked again."""
+    program = NAMED_AFTER_ITSELF.replace("time.sleep(600)", "os._exit(0)")
+    script = f'({sys.executable} -I -S -c "$PROGRAM" &); exec sleep 600'
+    supervisor.launch("sh", "-c", script, PROGRAM=program, MARK=str(os.getpid()))
+    supervisor.event("started")
+    assert os.read(supervisor.log, 10) == b"up\n"
+    supervisor.send(op="stop", grace_seconds=0)
+    supervisor.event("exited")
+    (name,) = supervisor.gone()["shm_unlinked"]
+    assert name.startswith(f"sem.fake-engine-{os.getpid()}-")
 
 
 @pytest.mark.parametrize("prefix", ["", "sem."])

@@ -196,6 +196,7 @@ async def test_too_long_is_told_and_cut_only_when_asked(
         (b'{"model": "tiny", "input": "\xff"}', None),
         (b'{"model": "tiny"', None),
         (b"[" * 100_000, None),
+        (b'{"model": "tiny", "input": ' + b"[" * 100_000, None),
         (b"[1]", None),
         (b"", None),
     ],

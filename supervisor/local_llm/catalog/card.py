@@ -57,8 +57,13 @@ class ModelCard:
 
     @property
     def served_names(self) -> tuple[str, ...]:
-        """Every name the worker must answer to; the id first."""
-        return (self.id, *self.aliases)
+        """Every name the worker must answer to; the id first.
+
+        The short name is always among them: it becomes an alias of a worker that runs already when the
+        folder that made it ambiguous goes.
+        """
+        short = self.id.rpartition("/")[2]
+        return tuple(dict.fromkeys((self.id, *self.aliases, short)))
 
 
 @dataclass(frozen=True, slots=True)

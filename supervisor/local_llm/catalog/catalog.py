@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local_llm.catalog.card import BrokenModel, ModelCard
 from local_llm.catalog.names import Outcome, name_models
@@ -32,6 +33,28 @@ class Snapshot:
 
     models: tuple[ModelCard, ...]
     broken: tuple[BrokenModel, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs: `local-llm models --json`, and POST /admin/rescan."""
+        return {
+            "models": [
+                {
+                    "id": card.id,
+                    "aliases": list(card.aliases),
+                    "kind": card.kind.value,
+                    "engine": card.engine.value,
+                    "size_bytes": card.size_bytes,
+                    "context_length": card.context_length,
+                    "architecture": card.architecture,
+                    "path": str(card.path),
+                    "evidence": list(card.evidence),
+                }
+                for card in self.models
+            ],
+            "broken": [
+                {"id": broken.id, "path": str(broken.path), "reason": broken.reason} for broken in self.broken
+            ],
+        }
 
 
 class Catalog:

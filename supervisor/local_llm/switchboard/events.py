@@ -110,6 +110,17 @@ class Forgive:
 
 
 @dataclass(frozen=True, slots=True)
+class DefaultIs:
+    """The model to return to, in the version that its folder has now; None: there is none to load.
+
+    An older version that runs is another model: it makes way like any other, once idle for long enough.
+    """
+
+    at: float
+    model: Model | None
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """No more is admitted; all workers go, after `grace_seconds` even with leases.
 
@@ -128,7 +139,7 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Arrived | Departed | Loaded | LoadFailed | Crashed | Gone | Unload | Forgive | Shutdown | Tick
+    Arrived | Departed | Loaded | LoadFailed | Crashed | Gone | Unload | Forgive | DefaultIs | Shutdown | Tick
 )
 
 

@@ -21,7 +21,7 @@ class Limits:
         max_waiting_total: requests that may wait in all.
         max_wait_seconds: how long one may.
         idle_unload_seconds: a worker without requests for so long goes; None: it stays.
-        default_model: what is loaded when nobody wants anything else.
+        default_model: what is loaded when nobody wants anything else; the event `DefaultIs` changes it.
         default_model_after_seconds: how long others have to be idle before it takes their place.
     """
 

@@ -15,7 +15,7 @@ decision tree, whose numbers the code bears:
        1.5 Crashed     its leases are over; who waits for the model is tried on a fresh worker; after a
                        second crash in a row they are told, and the model cools down.
        1.6 Gone        its place is free.
-       1.7 Unload, Forgive, Shutdown, Tick.
+       1.7 Unload, Forgive, DefaultIs, Shutdown, Tick.
     2. Settle:
        2.1 Waiters older than `max_wait_seconds` are given up.
        2.2 Admit: a serving worker takes all who wait for it at once, oldest first, up to its limit.
@@ -37,13 +37,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from local_llm.errors import Overloaded, ServiceError, ShuttingDown, UpstreamDied, WaitedTooLong
 from local_llm.switchboard.board import Board
 from local_llm.switchboard.events import (
     Arrived,
     Crashed,
+    DefaultIs,
     Departed,
     Effect,
     Event,
@@ -57,6 +58,7 @@ from local_llm.switchboard.events import (
     Unload,
     WorkerNumber,
 )
+from local_llm.switchboard.history import History
 from local_llm.switchboard.idle import default_turn, outstayed
 from local_llm.switchboard.limits import Limits
 from local_llm.switchboard.places import Hold, hold_of
@@ -76,6 +78,7 @@ class Policy:
         limits: what is allowed.
         costs: of switches, measured.
         setbacks: models that failed.
+        history: what became of each model's workers, for status.
         wake_at: when something is due if nothing happens before.
         shutting_down: for good.
     """
@@ -83,6 +86,7 @@ class Policy:
     limits: Limits
     costs: SwitchCosts = field(default_factory=SwitchCosts)
     setbacks: Setbacks = field(default_factory=Setbacks)
+    history: History = field(default_factory=History)
     wake_at: float | None = field(default=None, init=False)
     shutting_down: bool = field(default=False, init=False)
     _board: Board = field(default_factory=Board, init=False)
@@ -137,6 +141,8 @@ class Policy:
                 self._unload(at, key)
             case Forgive(_, key):
                 self.setbacks.forgive(key)
+            case DefaultIs(_, model):
+                self.limits = replace(self.limits, default_model=model)
             case Shutdown(at, grace_seconds):
                 self._shut_down(at, grace_seconds)
             case Tick():
@@ -186,13 +192,15 @@ class Policy:
     def _load_failed(self, resident: Resident, at: float, error: ServiceError) -> None:  # 1.4
         if isinstance(resident.stage, Loading):
             self._board.leave(resident, at)
-            self.setbacks.load_failed(resident.model.key, at, error)
+            self.setbacks.load_failed(resident.model, at, error)
+            self.history.failed(resident.model.label, error.message, at)
             self._tell_line(resident.model.key, at)
 
     def _crashed(self, resident: Resident, at: float, error: ServiceError) -> None:  # 1.5
         if isinstance(resident.stage, Serving | Draining):
             self._board.leave(resident, at)
-            self.setbacks.crashed(resident.model.key, at, error)
+            self.setbacks.crashed(resident.model, at, error)
+            self.history.failed(resident.model.label, error.message, at)
             self._tell_line(resident.model.key, at)
 
     def _tell_line(self, key: str, at: float) -> None:
@@ -279,6 +287,7 @@ class Policy:
         if self.limits.places.hold([*taken, model]) and not any(self._board.residents_of(model.key)):
             since = at if self._place_left_at is None else self._place_left_at
             self._board.start(model, at=at, since=since)
+            self.history.started(model.label)
 
     def _end_drains(self, at: float) -> None:  # 2.5
         for resident in self.residents.values():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from local_llm.errors import LoadFailed as LoadFailedError
 from local_llm.errors import ServiceError
+from local_llm.switchboard.events import Model
 
 FIRST_COOLDOWN_SECONDS = 10.0
 LONGEST_COOLDOWN_SECONDS = 300.0
@@ -18,9 +19,10 @@ REMEMBERED_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Setback:
-    """How often in a row a model failed, until when it is left alone, the last reason, and when it was
-    ready again."""
+    """Whose it is, how often in a row a model failed, until when it is left alone, the last reason, and
+    when it was ready again."""
 
+    label: str
     count: int
     until: float
     error: ServiceError
@@ -55,24 +57,29 @@ class Setbacks:
         if key in self.by_key:
             self.by_key[key] = replace(self.by_key[key], ready_at=at)
 
-    def load_failed(self, key: str, at: float, error: ServiceError) -> None:
-        """A load failed: the model is left alone for a while, longer each time."""
-        self._note(key, at, error, free=0)
+    def cooling(self, at: float) -> list[Setback]:
+        """The models that are left alone at `at`."""
+        return [each for each in self.by_key.values() if at < each.until]
 
-    def crashed(self, key: str, at: float, error: ServiceError) -> None:
+    def load_failed(self, model: Model, at: float, error: ServiceError) -> None:
+        """A load failed: the model is left alone for a while, longer each time."""
+        self._note(model, at, error, free=0)
+
+    def crashed(self, model: Model, at: float, error: ServiceError) -> None:
         """A ready worker crashed. Once may be the request's fault; from the second on it cools down."""
-        self._note(key, at, error, free=1)
+        self._note(model, at, error, free=1)
 
     def forgive(self, key: str) -> None:
         """Forgets what was."""
         self.by_key.pop(key, None)
 
-    def _note(self, key: str, at: float, error: ServiceError, *, free: int) -> None:
+    def _note(self, model: Model, at: float, error: ServiceError, *, free: int) -> None:
         for each, setback in list(self.by_key.items()):
             if at > setback.until + REMEMBERED_SECONDS or at >= setback.ready_at + STEADY_SECONDS:
                 del self.by_key[each]
-        count = self.by_key[key].count + 1 if key in self.by_key else 1
-        self.by_key[key] = Setback(count, at + _cooldown_seconds(count - free), error)
+        count = self.by_key[model.key].count + 1 if model.key in self.by_key else 1
+        until = at + _cooldown_seconds(count - free)
+        self.by_key[model.key] = Setback(model.label, count, until, error)
 
 
 def _cooldown_seconds(failures: int) -> float:

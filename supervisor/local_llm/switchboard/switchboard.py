@@ -13,60 +13,26 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Protocol
 
 import anyio
 from anyio.abc import TaskGroup
 
 from local_llm.catalog.card import ModelCard
 from local_llm.errors import LoadFailed as LoadFailedError
-from local_llm.errors import ServiceError, UpstreamDied
+from local_llm.errors import PortTaken, ServiceError, UpstreamDied
 from local_llm.switchboard import events
 from local_llm.switchboard.events import Model, Ticket, WorkerNumber
+from local_llm.switchboard.history import Record
 from local_llm.switchboard.policy import Limits, Policy
-from local_llm.switchboard.residents import Resident
+from local_llm.switchboard.standing import Cooldown, Standing, cooldowns, standings
+from local_llm.switchboard.switch_costs import SwitchCosts
+from local_llm.switchboard.worker import Worker
 
 log = logging.getLogger(__name__)
-
-
-class Ended(Protocol):
-    """How a worker's main process ended."""
-
-    def in_words(self) -> str:
-        """To follow "its worker": "was killed by SIGKILL"."""
-
-
-class Worker(Protocol):
-    """What the switchboard asks of a worker; `local_llm.worker.worker.Worker` is the real one."""
-
-    @property
-    def worker_id(self) -> str: ...
-    @property
-    def card(self) -> ModelCard: ...
-    @property
-    def base_url(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-
-    async def start(self) -> None:
-        """Returns when it is ready.
-
-        Raises:
-            LoadFailed: it did not become ready.
-        """
-
-    async def wait_ended(self) -> Ended:
-        """Returns when its main process has ended."""
-
-    async def stop(self, *, reason: str) -> None:
-        """Returns when nothing of it is left."""
-
-    def last_lines(self, count: int = 20) -> list[str]:
-        """Of its log."""
 
 
 @dataclass(slots=True)
@@ -99,18 +65,6 @@ class _Life:
     stop_reason: str = "it ended"
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """One worker as status shows it."""
-
-    worker_id: str
-    card: ModelCard
-    stage: str
-    since_seconds: float
-    leases: int
-    waiting: int
-
-
 class Switchboard:
     """Owns all workers.
 
@@ -118,7 +72,8 @@ class Switchboard:
         limits: of the policy.
         launch: makes a worker, not yet started, for a card.
         describe: what the policy must know of a card.
-        settled: awaited after a worker is gone, until its memory is back.
+        costs: of switches, from earlier runs.
+        remember: called with all costs when one was measured.
 
     Use as an asynchronous context manager; leaving it ends all workers.
     """
@@ -129,12 +84,13 @@ class Switchboard:
         limits: Limits,
         launch: Callable[[ModelCard], Worker],
         describe: Callable[[ModelCard], Model],
-        settled: Callable[[Worker], Awaitable[None]] | None = None,
+        costs: SwitchCosts | None = None,
+        remember: Callable[[SwitchCosts], None] | None = None,
     ) -> None:
-        self._policy = Policy(limits)
+        self._policy = Policy(limits, costs or SwitchCosts())
+        self._remember = remember
         self._launch = launch
         self._describe = describe
-        self._settled = settled
         self._cards: dict[str, ModelCard] = {}
         self._lives: dict[WorkerNumber, _Life] = {}
         self._leases: dict[Ticket, Lease] = {}
@@ -144,6 +100,7 @@ class Switchboard:
         self._telling = False
         self._timer: asyncio.TimerHandle | None = None
         self._one_gone = anyio.Event()
+        self._closing = anyio.Event()
         self._task_group: TaskGroup
 
     async def __aenter__(self) -> Switchboard:
@@ -161,10 +118,11 @@ class Switchboard:
         return await self._task_group.__aexit__(kind, error, trace)
 
     async def shut_down(self, *, grace_seconds: float) -> None:
-        """Refuses all who wait, lets leases end within the grace, ends all workers; returns when they are gone.
+        """Refuses who waits, lets leases end within the grace, ends all workers; returns when none is left.
 
         May be called again, with a shorter grace, while it runs.
         """
+        self._closing.set()
         self._tell(events.Shutdown(self._now(), grace_seconds))
         while self._policy.residents:
             await self._one_gone.wait()
@@ -207,33 +165,65 @@ class Switchboard:
         async with self.lease(card):
             pass
 
-    def unload(self, card: ModelCard) -> None:
-        """Lets the model's worker go once its leases are over."""
-        self._tell(events.Unload(self._now(), self._describe(card).key))
+    def load_soon(self, card: ModelCard) -> None:
+        """The same in the background; a failure is logged."""
+        self._task_group.start_soon(self._load_and_log, card)
+
+    async def _load_and_log(self, card: ModelCard) -> None:
+        try:
+            await self.load(card)
+        except ServiceError as error:
+            log.warning("%s could not be loaded: %s", card.id, error)
+
+    def unload(self, model_id: str) -> int:
+        """Lets the model's workers, of whatever version, go once their leases are over.
+
+        Returns:
+            How many workers it has.
+        """
+        keys = {each.model.key for each in self._policy.residents.values() if each.model.label == model_id}
+        default = self._policy.limits.default_model
+        resting = {default.key} if default is not None and default.label == model_id else set()
+        for key in keys | resting:
+            self._tell(events.Unload(self._now(), key))
+        return len(keys)
+
+    def set_default(self, card: ModelCard | None) -> None:
+        """Says what to return to when nobody wants anything else; None: nothing, for now."""
+        model = None if card is None else self._describe(card)
+        if card is not None and model is not None:
+            self._cards[model.key] = card
+        self._tell(events.DefaultIs(self._now(), model))
 
     def standings(self) -> list[Standing]:
         """Every worker, for status; not to be acted upon."""
-        now = self._now()
-        return [
-            Standing(
-                worker_id=life.worker.worker_id,
-                card=life.worker.card,
-                stage=type(resident.stage).__name__.lower(),
-                since_seconds=now - resident.stage.since,
-                leases=len(resident.leases),
-                waiting=self._waiting_for(resident),
-            )
-            for number, life in self._lives.items()
-            if (resident := self._policy.residents.get(number)) is not None
-        ]
+        workers = {number: life.worker for number, life in self._lives.items()}
+        return standings(self._policy, workers, self._now())
 
     def waiting(self) -> dict[str, int]:
         """How many wait, per model label; models nobody waits for are left out."""
         return {line.model.label: len(line.tickets) for line in self._policy.lines.values()}
 
-    def _waiting_for(self, resident: Resident) -> int:
-        line = self._policy.lines.get(resident.model.key)
-        return len(line.tickets) if line else 0
+    def cooldowns(self) -> list[Cooldown]:
+        """The models that are left alone because they failed."""
+        return cooldowns(self._policy, self._now())
+
+    def costs(self) -> Mapping[str, float]:
+        """Measured seconds of a switch to each model, by id."""
+        return self._policy.costs.seconds
+
+    def history(self) -> Mapping[str, Record]:
+        """What became of each model's workers, by id."""
+        return self._policy.history.records
+
+    def waiting_in_words(self, card: ModelCard) -> str:
+        """What a request for `card` waits for at this moment, for people."""
+        lives = list(self._lives.values())
+        for life in lives:
+            if life.worker.card.id == card.id and life.ready_at == math.inf:
+                return f"loading {card.id}: {life.worker.progress.in_words()}"
+        others = ", ".join(life.worker.card.id for life in lives)
+        return f"{card.id} waits for its turn" + (f" after {others}" if others else "")
 
     # Events in, effects out
 
@@ -328,34 +318,65 @@ class Switchboard:
         race.cancel_scope.cancel()
 
     async def _serve(self, number: WorkerNumber, life: _Life) -> None:
-        worker = life.worker
         try:
-            await worker.start()
+            await self._start(life)
         except ServiceError as error:
             self._tell(events.LoadFailed(self._now(), number, error))
             return
+        worker = life.worker
         life.ready_at = self._now()
         self._tell(events.Loaded(life.ready_at, number))
+        if self._remember is not None:
+            self._remember(self._policy.costs)
         ended = await worker.wait_ended()
         lines = "\n".join(worker.last_lines(8))
         words = ended.in_words()
-        message = f"The worker of {worker.card.id!r} {words} unexpectedly. Its last lines:\n{lines}"
+        message = f"The worker of {worker.card.id!r} crashed: it {words}. Its last lines:\n{lines}"
         log.warning("worker %s of %s %s", worker.worker_id, worker.card.id, words)
         self._tell(events.Crashed(self._now(), number, UpstreamDied(message)))
+
+    async def _start(self, life: _Life) -> None:
+        """Starts the life's worker; a fresh one, on another port, if somebody took the first one's.
+
+        Raises:
+            ServiceError: it did not become ready.
+        """
+        try:
+            await life.worker.start()
+        except PortTaken:
+            log.warning("worker %s: its port was taken; another is tried", life.worker.worker_id)
+            life.worker = self._launch(life.worker.card)
+            await life.worker.start()
 
     async def _bury(self, number: WorkerNumber, life: _Life) -> None:
         try:
             await life.worker.stop(reason=life.stop_reason)
-            if self._settled is not None:
-                await self._settled(life.worker)
+            await self._memory_back(life.worker)
         except Exception:  # its place must become free all the same
             log.exception("worker %s could not be stopped cleanly", life.worker.worker_id)
         del self._lives[number]
         self._tell(events.Gone(self._now(), number))
         wanted = {each.model.key for each in self._policy.residents.values()} | self._policy.lines.keys()
+        default = self._policy.limits.default_model
+        if default is not None:
+            wanted.add(default.key)
         self._cards = {key: card for key, card in self._cards.items() if key in wanted}
         self._one_gone.set()
         self._one_gone = anyio.Event()
+
+    async def _memory_back(self, worker: Worker) -> None:
+        """Not while the server ends, when nobody needs it."""
+        async with anyio.create_task_group() as race:
+            race.start_soon(self._cancel_when_closing, race)
+            await worker.memory_back(self._wanted_bytes)
+            race.cancel_scope.cancel()
+
+    async def _cancel_when_closing(self, race: TaskGroup) -> None:
+        await self._closing.wait()
+        race.cancel_scope.cancel()
+
+    def _wanted_bytes(self) -> int | None:
+        return max((line.model.need_bytes for line in self._policy.lines.values()), default=None)
 
     @staticmethod
     def _now() -> float:

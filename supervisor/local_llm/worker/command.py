@@ -1,5 +1,6 @@
-"""From a model card and the settings to a command line and an environment. Pure.
+"""From a model card and the settings to a command line and an environment.
 
+Pure but for one file: what the user gave vLLM with `--config`.
 The user's arguments come last, so they win over ours, the model's over the engine's.
 """
 
@@ -8,6 +9,9 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
 
 from local_llm.catalog.card import Engine, Kind
 from local_llm.gpu import Device
@@ -64,7 +68,7 @@ def launch(
         **user_env,
         KEY_VARIABLE: identity.key,
     }
-    return Launch(identity, (_python(engine), *own_args, *user_args), env)
+    return Launch(identity, (_python(engine), *own_args, *user_args), env, tuple(devices))
 
 
 def _python(engine: EngineSettings) -> str:
@@ -75,6 +79,7 @@ def _vllm_args(
     identity: Identity, settings: Settings, devices: Sequence[Device], user_args: Sequence[str]
 ) -> list[str]:
     card = identity.card
+    user_args = [*_in_config_file(user_args), *user_args]
     args = ["-m", "local_llm_worker.vllm_serve", str(card.path.absolute())]
     args += ["--served-model-name", *card.served_names]
     args += ["--host", HOST, "--port", str(identity.port)]
@@ -141,18 +146,40 @@ def _spelled(arg: str) -> str:
     return arg.partition("=")[0].replace("_", "-") if arg.startswith("-") else arg
 
 
+def _in_config_file(args: Sequence[str]) -> list[str]:
+    """The flags and values of the YAML file that `--config` names: vLLM lets the command line win over it.
+
+    What cannot be read is left to vLLM's own message.
+    """
+    path = _value(args, "--config")
+    if path is None:
+        return []
+    try:
+        content = yaml.safe_load(Path(path).read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return []
+    pairs = content.items() if isinstance(content, dict) else ()
+    return [part for key, value in pairs if value is not False for part in (f"--{key}", str(value))]
+
+
 def _gpus_used(args: Sequence[str]) -> int:
     """How many GPUs one worker spreads over, by the user's arguments."""
     return _number(args, "--tensor-parallel-size", "-tp") * _number(args, "--pipeline-parallel-size", "-pp")
 
 
 def _number(args: Sequence[str], *flags: str) -> int:
-    number = 1
+    value = _value(args, *flags)
+    return int(value) if value is not None and value.isdecimal() and int(value) > 0 else 1
+
+
+def _value(args: Sequence[str], *flags: str) -> str | None:
+    """What the last of the arguments that is one of `flags` gives, since that one wins; None if none is."""
+    value = None
     for position, arg in enumerate(args):
         if _spelled(arg) in flags:
-            value = arg.partition("=")[2] or (args[position + 1] if position + 1 < len(args) else "")
-            number = int(value) if value.isdecimal() and int(value) > 0 else number
-    return number
+            following = args[position + 1] if position + 1 < len(args) else None
+            value = arg.partition("=")[2] or following
+    return value
 
 
 def gpu_memory_utilization(devices: Sequence[Device], reserve_bytes: int) -> float:

@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 import re
-import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a worker's main process ended.
-
-    Attributes:
-        exit_code: what it left with; None if a signal killed it or it never ran.
-        signal: the number of the signal that killed it; None if it left by itself or never ran.
-        last_lines: of its log, oldest first.
-        asked: whether it had been asked to stop.
-        not_started: why its program never ran; None if it did.
-    """
-
-    exit_code: int | None
-    signal: int | None
-    last_lines: tuple[str, ...]
-    asked: bool
-    not_started: str | None = None
-
-    def in_words(self) -> str:
-        """The rest of a sentence that begins with "its worker"."""
-        if self.not_started is not None:
-            return f"could not be started ({self.not_started})"
-        if self.signal is not None:
-            return f"was killed by {_signal_name(self.signal)}{self._suspicion()}"
-        return f"ended with exit code {self.exit_code}"
-
-    def _suspicion(self) -> str:
-        # Nobody else sends it as a rule (gunicorn says the same in its log).
-        return ", perhaps out of host memory" if self.signal == signal.SIGKILL and not self.asked else ""
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+from local_llm.errors import LoadFailed, PortTaken
 
 
 class Cause(NamedTuple):
     """A usual cause of a failed load.
 
     Attributes:
-        pattern: searched for in the last lines, case ignored.
+        pattern: searched for in the last lines.
         advice: a sentence, or two; may refer to the pattern's groups.
+        error: what the failure becomes.
     """
 
     pattern: str
     advice: str
+    error: type[LoadFailed] = LoadFailed
 
 
 # The more telling first: an out-of-memory is often followed by lines about its consequences.
@@ -66,9 +30,14 @@ CAUSES: tuple[Cause, ...] = (
         "Install local-llm-interface into that Python too (without its dependencies is enough for vLLM).",
     ),
     Cause(
-        r"No module named '?(?P<package>vllm|torch|transformers|sentence_transformers)\b",
+        r"(?:Error|python\S*): No module named '?"
+        r"(?P<package>vllm|torch|transformers|sentence_transformers)\b",
         "The package {package} is missing: install the engine's extra, or point engines.*.python at a "
         "Python that has it.",
+    ),
+    Cause(
+        r"(?:not found in your environment: |ModuleNotFoundError: No module named ')(?P<package>[\w.-]+)",
+        "The model's own code needs the package {package}: install it into the engine's Python.",
     ),
     Cause(
         r"estimated maximum model length is (?P<length>\d+)",
@@ -80,36 +49,59 @@ CAUSES: tuple[Cause, ...] = (
         "set a smaller --max-model-len.",
     ),
     Cause(
-        r"(less than desired GPU memory utilization)|(Available memory on node)",
-        "Too little memory is free: other programs hold it. Free some, or lower --gpu-memory-utilization.",
+        r"is less than (?:desired GPU memory utilization|the engine's budget)|Available memory on node",
+        "Too little memory is free: other programs hold it. Free some, or lower --gpu-memory-utilization "
+        "(on the CPU: engines.vllm.cpu_kv_cache_gib).",
     ),
     Cause(
-        r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUDA error: out of memory",
+        r"CUDA out of memory|torch\.(?:cuda\.)?OutOfMemoryError|CUDA error: out of memory",
         "The GPU's memory is full: use a smaller or quantized model, or free GPU memory.",
+    ),
+    Cause(
+        r"DefaultCPUAllocator: can't allocate memory|Cannot allocate memory|^MemoryError",
+        "The host's memory is full: use a smaller model, or free some.",
     ),
     Cause(
         r"trust_remote_code=True`",  # with the backtick: vLLM logs all its settings, this one too
         "The model brings code of its own: if you trust it, add --trust-remote-code to its args.",
     ),
     Cause(
-        r"Model architectures? \[?(?P<name>[^\]]*)\]? (are|is) not supported|does not recognize this arch",
+        r"Model architectures? \[?[^\]]*\]? (?:are|is) not supported|does not recognize this arch",
         "This version of the engine does not know the model's architecture: a newer one may.",
     ),
     Cause(
-        r"Address already in use|address already in use",
-        "Another program took the worker's port first: try again.",
+        r"chat template string \((?P<path>[^)]*)\) appears path-like",
+        "There is no chat template {path}: correct --chat-template in the settings.",
     ),
     Cause(
-        r"HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer|SafetensorError",
+        r"tokenizer\.chat_template is not set",
+        "The model has no chat template: give one with --chat-template, or ask /v1/completions instead.",
+    ),
+    Cause(
+        r"Address already in use|address already in use|EADDRINUSE",
+        "Another program took the worker's port first: try again.",
+        PortTaken,
+    ),
+    Cause(
+        r"HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer|SafetensorError|"
+        r"PytorchStreamReader failed|UnpicklingError",
         "A weight file is damaged or incomplete: download it again.",
     ),
     Cause(
-        r"driver .*is (insufficient|too old)|no kernel image is available",
+        r"Cannot find any model weights|no file named .*(?:safetensors|\.bin)|No such file .*\.safetensors",
+        "Weight files are missing from the model's folder: download it again.",
+    ),
+    Cause(
+        r"Failed to infer device type|Found no NVIDIA driver",
+        "The engine is built for a GPU and sees none: is the NVIDIA driver loaded (containers: --gpus all)?",
+    ),
+    Cause(
+        r"[Dd]river .*(?:is insufficient|is too old)|no kernel image is available|libcuda\S*: cannot open",
         "The NVIDIA driver or GPU does not fit the installed CUDA build: update the driver, or install "
         "another build of torch and vLLM.",
     ),
     Cause(
-        r"error: (unrecognized arguments:|argument) ?(?P<what>.*)",
+        r"error: (?:unrecognized arguments:|argument) ?(?P<what>.*)",
         "The engine does not accept an argument: look at args in the settings ({what}).",
     ),
     Cause(
@@ -119,18 +111,26 @@ CAUSES: tuple[Cause, ...] = (
 )
 
 
-def advice(lines: Sequence[str]) -> str | None:
-    """What to do, if the last lines show one of the usual causes."""
+def recognised(lines: Sequence[str]) -> tuple[Cause, str] | None:
+    """The usual cause that the last lines show, and what to do about it; None if they show none."""
     text = "\n".join(lines)
     for cause in CAUSES:
-        found = re.search(cause.pattern, text, re.IGNORECASE)
+        found = re.search(cause.pattern, text, re.MULTILINE)
         if found:
-            return cause.advice.format(**found.groupdict())
+            return cause, cause.advice.format(**found.groupdict())
     return None
 
 
 # What Python and nanobind print when vLLM ends, forty lines of it, whatever the cause.
-_NOISE = re.compile(r"^nanobind: | - leaked (instance|type|function) | - \.\.\. skipped|resource_tracker")
+_NOISE = re.compile(
+    r"^nanobind: | - leaked (instance|type|function) | - \.\.\. skipped|resource_tracker|^See https://nanobind"
+)
+
+
+def telling(lines: Sequence[str]) -> list[str]:
+    """Without those lines that come whatever the cause."""
+    return [line for line in lines if not _NOISE.search(line)]
+
 
 # The end of a traceback, with or without vLLM's prefix of process and time before it.
 _RAISED = re.compile(r"^(\(.*?\) ERROR \S+ \S+ \[\S+\] )?(?P<error>[\w.]*(Error|Exception): \S.*)$")
@@ -152,8 +152,8 @@ def root_cause(lines: Sequence[str]) -> str | None:
     return None
 
 
-def load_failure(model_id: str, what_happened: str, lines: Sequence[str], shown: int = 10) -> str:
-    """The message of a failed load.
+def load_failure(model_id: str, what_happened: str, lines: Sequence[str], shown: int = 10) -> LoadFailed:
+    """The error of a failed load.
 
     Args:
         model_id: the model.
@@ -161,10 +161,10 @@ def load_failure(model_id: str, what_happened: str, lines: Sequence[str], shown:
         lines: the last ones of its log, all that are kept.
         shown: how many of them to show.
     """
-    telling = [line for line in lines if not _NOISE.search(line)]
-    cause, what_to_do = root_cause(telling), advice(telling)
+    lines = telling(lines)
+    first_error, usual = root_cause(lines), recognised(lines)
     message = f"The model {model_id!r} could not be loaded: its worker {what_happened}."
-    message += f" {cause.removesuffix('.')}." if cause else ""
-    message += f" {what_to_do}" if what_to_do else ""
-    message += " Last lines of its log:\n" + "\n".join(telling[-shown:]) if telling else ""
-    return message
+    message += f" {first_error.removesuffix('.')}." if first_error else ""
+    message += f" {usual[1]}" if usual else ""
+    message += " Last lines of its log:\n" + "\n".join(lines[-shown:]) if lines else ""
+    return (usual[0].error if usual else LoadFailed)(message)

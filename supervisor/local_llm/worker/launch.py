@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_llm.catalog.card import ModelCard
+from local_llm.gpu import Device
 
 HOST = "127.0.0.1"
 
@@ -51,11 +52,13 @@ class Launch:
         identity: whose launch it is.
         argv: program and arguments.
         env: the whole environment.
+        devices: the GPUs as they were before the launch; none where there is no GPU.
     """
 
     identity: Identity
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
+    devices: tuple[Device, ...] = ()
 
 
 def free_port() -> int:

@@ -14,9 +14,11 @@ from anyio.abc import TaskGroup
 
 from local_llm import gpu
 from local_llm.catalog.card import ModelCard
+from local_llm.fit import least_need_bytes
 from local_llm.settings import Settings
 from local_llm.worker import command
 from local_llm.worker.launch import Identity, Launch
+from local_llm.worker.memory_back import refuse_shortage
 from local_llm.worker.phases import Phase
 from local_llm.worker.strays import Strays, adopt_orphans
 from local_llm.worker.temporary import RunFolder
@@ -88,9 +90,20 @@ class Launcher:
                 stops.start_soon(functools.partial(worker.stop, reason=reason, grace_seconds=grace_seconds))
 
     def _prepare(self, identity: Identity) -> Launch:
-        """In a thread: NVML takes its time. Now, not earlier, the memory of the predecessor is free."""
+        """In a thread: NVML takes its time. Now, not earlier, the memory of the predecessor is free.
+
+        Raises:
+            LoadFailed: too little memory is free.
+            OSError: the temporary folder cannot be made.
+        """
+        devices = gpu.devices()
+        launch = command.launch(identity, self._settings, devices=devices, environment=self._environment)
+        need_bytes = least_need_bytes(identity.card, self._settings)
+        if need_bytes is not None:
+            visible = command.visible_devices(devices, launch.env.get("CUDA_VISIBLE_DEVICES"))
+            refuse_shortage(identity.card.id, need_bytes, visible)
         self._folder.make(identity.worker_id)
-        return command.launch(identity, self._settings, devices=gpu.devices(), environment=self._environment)
+        return launch
 
     async def _reap_orphans(self) -> None:
         while True:

@@ -7,8 +7,11 @@ import codecs
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 
 import anyio
+
+from local_llm.worker.launch import Identity
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +25,13 @@ class LogTail:
     """Reads a worker's stdout and stderr and keeps the end of it.
 
     Args:
-        name: of the worker, for the log.
+        identity: the worker's, for the log.
+        on_line: called with each line that is complete.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, identity: Identity, on_line: Callable[[str], None]) -> None:
+        self._fields = {"worker": identity.worker_id, "model": identity.card.id}
+        self._on_line = on_line
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._unfinished = ""
@@ -63,4 +68,5 @@ class LogTail:
 
     def _keep(self, line: str) -> None:
         self._lines.append(line)
-        logger.debug("%s: %s", self._name, line)
+        self._on_line(line)
+        logger.debug("%s", line, extra={"fields": self._fields})

@@ -10,8 +10,11 @@ import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from local_llm.worker.launch import Launch
 from local_llm.worker.strays import Strays
@@ -103,10 +106,26 @@ class NannyLink:
         """Closes the control socket: the nanny kills everything at once, and leaves."""
         self._writer.close()
 
-    async def wait(self) -> None:
-        """Until the nanny's process has ended and is reaped."""
-        await self._process.wait()
-        self._strays.forget(self._process.pid)
+    def kill(self) -> None:
+        """Kills the nanny itself, and with it the worker's main process."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def wait(self, patience_seconds: float) -> None:
+        """Until the nanny's process has ended and is reaped.
+
+        Args:
+            patience_seconds: after which it is killed, and after which again it is given up: one that is
+                stopped does not hear that we hang up, and one that the kernel holds does not even die.
+        """
+        with anyio.move_on_after(patience_seconds):
+            await self._process.wait()
+        if self._process.returncode is None:
+            self.kill()
+            with anyio.move_on_after(patience_seconds):
+                await self._process.wait()
+        if self._process.returncode is not None:
+            self._strays.forget(self._process.pid)
         self._writer.close()
 
     def _send(self, message: dict[str, object]) -> None:

@@ -6,6 +6,8 @@ import logging
 import time
 from enum import Enum
 
+from local_llm.worker.launch import Identity
+
 logger = logging.getLogger(__name__)
 
 
@@ -30,11 +32,15 @@ LEGAL: dict[Phase, frozenset[Phase]] = {
     Phase.LOADING: frozenset(
         {
             Phase.READY,  # answered a probe with its own key, and serves the model by name
-            Phase.STOPPING,  # stopped, ended by itself, took too long, or answered as another model
+            Phase.STOPPING,  # stopped, ended by itself, got on no more, or answered as another model
         }
     ),
-    Phase.READY: frozenset({Phase.STOPPING}),  # stopped, or ended by itself
-    Phase.STOPPING: frozenset({Phase.GONE}),  # the nanny left, or was killed and swept after
+    Phase.READY: frozenset({Phase.STOPPING}),  # stopped, ended by itself, or answered no more
+    Phase.STOPPING: frozenset(
+        {
+            Phase.GONE,  # the nanny left, or was killed and swept after, or what is left cannot be killed
+        }
+    ),
     Phase.GONE: frozenset(),
 }
 
@@ -43,11 +49,11 @@ class Lifecycle:
     """Holds a worker's phase; `enter` is the only way to change it.
 
     Args:
-        name: of the worker, for the log.
+        identity: the worker's, for the log.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, identity: Identity) -> None:
+        self._identity = identity
         self._phase = Phase.LAUNCHING
         self._since = time.monotonic()
 
@@ -71,15 +77,17 @@ class Lifecycle:
         Raises:
             ValueError: `LEGAL` does not have this transition; a mistake of the caller.
         """
+        worker_id = self._identity.worker_id
         if phase not in LEGAL[self._phase]:
-            raise ValueError(f"{self._name}: {self._phase.value} -> {phase.value} ({reason})")
-        logger.info(
-            "%s: %s -> %s after %.3f s: %s",
-            self._name,
-            self._phase.value,
-            phase.value,
-            self.seconds_in_phase,
-            reason,
-        )
+            raise ValueError(f"{worker_id}: {self._phase.value} -> {phase.value} ({reason})")
+        fields = {
+            "worker": worker_id,
+            "model": self._identity.card.id,
+            "from": self._phase.value,
+            "to": phase.value,
+            "seconds": round(self.seconds_in_phase, 3),
+            "reason": reason,
+        }
+        logger.info("worker %s", phase.value, extra={"fields": fields})
         self._phase = phase
         self._since = time.monotonic()

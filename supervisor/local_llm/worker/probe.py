@@ -33,9 +33,9 @@ class Probe:
             None if it is who it should be, else what it calls itself instead, in a sentence's end.
         """
         pause = _FIRST_PAUSE_SECONDS
-        async with self._client() as client:
+        async with client(self._identity, timeout_seconds=_PROBE_SECONDS) as http:
             while True:
-                names = await self._served_names(client)
+                names = await self._served_names(http)
                 if names is not None:
                     break
                 await anyio.sleep(pause)
@@ -44,22 +44,25 @@ class Probe:
             return None
         return f"it serves {', '.join(map(repr, names)) or 'no model'} instead"
 
-    def _client(self) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=self._identity.base_url,
-            headers={"authorization": f"Bearer {self._identity.key}"},
-            timeout=_PROBE_SECONDS,
-            trust_env=False,  # HTTP_PROXY is not for the loopback
-        )
-
-    async def _served_names(self, client: httpx.AsyncClient) -> list[str] | None:
+    async def _served_names(self, http: httpx.AsyncClient) -> list[str] | None:
         """The names that a ready worker serves; None while it is not ready."""
         try:
-            if (await client.get("/health")).status_code != 200:
+            if (await http.get("/health")).status_code != 200:
                 return None
-            answer = await client.get("/v1/models")
+            answer = await http.get("/v1/models")
             if answer.status_code != 200:
                 return None
             return [str(model["id"]) for model in answer.json()["data"]]
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return None
+
+
+def client(identity: Identity, *, timeout_seconds: float | None) -> httpx.AsyncClient:
+    """A client with the worker's key, for a question now and then: no connection is kept."""
+    return httpx.AsyncClient(
+        base_url=identity.base_url,
+        headers={"authorization": f"Bearer {identity.key}"},
+        timeout=timeout_seconds,
+        limits=httpx.Limits(max_keepalive_connections=0),
+        trust_env=False,  # HTTP_PROXY is not for the loopback
+    )

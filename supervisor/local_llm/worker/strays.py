@@ -21,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 _PR_SET_CHILD_SUBREAPER = 36
 _PAUSE_SECONDS = (0.005, 0.25)
-_COMPLAIN_SECONDS = 10.0
 
 
 def adopt_orphans() -> None:
@@ -59,26 +58,30 @@ class Strays:
         """A known child has been reaped."""
         self._known.discard(pid)
 
-    async def sweep(self) -> None:
-        """Kills and reaps strays until there are none; to be called after a nanny died unnaturally."""
+    async def sweep(self, *, give_up_seconds: float) -> None:
+        """Kills and reaps strays until there are none; to be called after a nanny died unnaturally.
+
+        Args:
+            give_up_seconds: what the kernel does not let die until then (uninterruptible sleep) is
+                reported and left; `reap_orphans` takes it when it is dead.
+        """
         pause, longest_pause = _PAUSE_SECONDS
-        complain_at = anyio.current_time() + _COMPLAIN_SECONDS
         seen: set[int] = set()
-        while True:
-            async with self._looking:
-                strays = self._find()
-                for stray in strays:
-                    _end(stray)
-            if new := {stray.pid for stray in strays} - seen:
-                logger.warning("killed what a killed nanny left: %s", sorted(new))
-                seen |= new
-            if not strays:
-                return
-            if anyio.current_time() > complain_at:
-                logger.error("processes survive SIGKILL: %s", [stray.pid for stray in strays])
-                complain_at += _COMPLAIN_SECONDS
-            await anyio.sleep(pause)
-            pause = min(pause * 2, longest_pause)
+        strays: list[psutil.Process] = []
+        with anyio.move_on_after(give_up_seconds):
+            while True:
+                async with self._looking:
+                    strays = self._find()
+                    for stray in strays:
+                        _end(stray)
+                if new := {stray.pid for stray in strays} - seen:
+                    logger.warning("killed what a killed nanny left: %s", sorted(new))
+                    seen |= new
+                if not strays:
+                    return
+                await anyio.sleep(pause)
+                pause = min(pause * 2, longest_pause)
+        logger.error("these survive SIGKILL and are given up: %s", [stray.pid for stray in strays])
 
     async def reap_orphans(self) -> None:
         """Reaps the dead among the strays: as PID 1 of a container, nobody else would."""
@@ -87,11 +90,15 @@ class Strays:
                 _reap(stray.pid)
 
     def _find(self) -> list[psutil.Process]:
-        own_session = os.getsid(0)
+        """Unknown children in other sessions; those in ours belong to whoever uses this as a library.
+
+        Init has no such others: whatever loses its parent in the container comes to it, from every session.
+        """
+        own_session = None if os.getpid() == 1 else os.getsid(0)
         return [
             child
             for child in psutil.Process().children()
-            if child.pid not in self._known and _session(child.pid) != own_session
+            if child.pid not in self._known and (own_session is None or _session(child.pid) != own_session)
         ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
+import math
 from collections.abc import Callable
 
 import anyio
@@ -12,20 +12,30 @@ from anyio.abc import TaskGroup
 from local_llm.catalog.card import ModelCard
 from local_llm.errors import LoadFailed
 from local_llm.settings import Settings
-from local_llm.worker.failures import Ended, load_failure
+from local_llm.worker.failures import load_failure, telling
 from local_llm.worker.launch import Identity, Launch
+from local_llm.worker.load_watch import LoadWatch
 from local_llm.worker.log_tail import MAX_LINES, LogTail
+from local_llm.worker.memory_back import Footprint, held_by, wait_memory_back
 from local_llm.worker.nanny_link import Event, NannyLink
+from local_llm.worker.outcome import Ended, Outcome
 from local_llm.worker.phases import Lifecycle, Phase
 from local_llm.worker.probe import Probe
+from local_llm.worker.progress import Progress
+from local_llm.worker.pulse import Pulse
 from local_llm.worker.strays import Strays
 from local_llm.worker.temporary import clean_after_worker
+from local_llm.worker.tree_use import TreeUse, Use
 
 logger = logging.getLogger(__name__)
 
 # How long the last lines may take through the pipe once the process is dead. Usually the nanny's sweep
 # closes the pipe within milliseconds.
 _LAST_LINES_SECONDS = 0.25
+
+# A nanny that is not done so long after the last grace is stopped, or waits for a process that the kernel
+# holds (a driver that hangs). It is killed then, and what survives that is reported and left alone.
+GIVE_UP_SECONDS = 30.0
 
 
 class Worker:
@@ -56,16 +66,19 @@ class Worker:
         self._settings = settings
         self._tasks = tasks
         self._strays = strays
-        name = f"{identity.card.id} ({identity.worker_id})"
-        self._life = Lifecycle(name)
-        self._tail = LogTail(name)
+        self._life = Lifecycle(identity)
+        self._watch = LoadWatch(identity, settings.load)
+        self._tail = LogTail(identity, self._watch.take_line)
+        self._outcome = Outcome()
+        self._footprint = Footprint()
         self._link: NannyLink | None = None
+        self._tree: TreeUse | None = None
         self._begun = False
-        self._asked = False
+        self._refusal: LoadFailed | None = None
         self._nanny_finished = False
-        self._exit: tuple[int | None, int | None] = (None, signal.SIGKILL)
-        self._not_started: str | None = None
+        self._kill_at = math.inf
         self._started = anyio.Event()
+        self._ready = anyio.Event()
         self._stopping = anyio.Event()
         self._ended = anyio.Event()
         self._gone = anyio.Event()
@@ -96,13 +109,18 @@ class Worker:
         return self._life.phase
 
     @property
+    def progress(self) -> Progress:
+        """How far its load is; for showing."""
+        return self._watch.progress
+
+    @property
     def nanny_pid(self) -> int | None:
         """The nanny's process id; None before it exists."""
         return None if self._link is None else self._link.pid
 
     def last_lines(self, count: int = 20) -> list[str]:
-        """The last lines of its log, oldest first."""
-        return self._tail.last(count)
+        """The last lines of its log that may tell something, oldest first."""
+        return telling(self._tail.last(MAX_LINES))[-count:]
 
     async def start(self) -> None:
         """Starts it, once, and returns when it is ready.
@@ -110,8 +128,9 @@ class Worker:
         Cancelled, it stops the worker before the cancellation goes on.
 
         Raises:
-            LoadFailed: it did not become ready; nothing is left of it.
+            LoadFailed: it did not become ready; nothing is left of it. `PortTaken` is one of them.
         """
+        self._watch.begin()
         self._tasks.start_soon(self._live)
         self._begun = True
         try:
@@ -121,7 +140,7 @@ class Worker:
             raise
         if failure is not None:
             await self.stop(reason=failure)
-            raise LoadFailed(load_failure(self.card.id, failure, self._tail.last(MAX_LINES)))
+            raise self._refusal or load_failure(self.card.id, failure, self._tail.last(MAX_LINES))
 
     async def stop(self, *, reason: str, grace_seconds: float | None = None) -> None:
         """Stops it, whatever its phase, and returns when it is gone: nothing of it remains.
@@ -138,38 +157,65 @@ class Worker:
             self._life.enter(Phase.GONE, reason)
             self._ended.set()
             self._gone.set()
-        self._asked = self._asked or not self._stopping.is_set()
+        self._outcome.asked = self._outcome.asked or not self._stopping.is_set()
         self._enter_stopping(reason)
-        if self._link is not None:
-            self._link.stop(grace_seconds)
+        self._end(grace_seconds)
         with anyio.CancelScope(shield=True):
             await self._gone.wait()
 
     async def wait_ended(self) -> Ended:
         """Waits until the worker's main process has ended, whoever ended it."""
         await self._ended.wait()
-        return self._outcome()
+        return self._outcome.ended(self.last_lines())
+
+    async def memory_back(self, wanted_bytes: Callable[[], int | None]) -> None:
+        """Waits, once it is stopped, until its device memory is back; at most `stop.memory_back_seconds`.
+
+        After that the next worker is launched all the same, if what is free can hold its model.
+
+        Args:
+            wanted_bytes: what the next worker needs at this moment; None if there is no next one.
+        """
+        seconds = self._settings.stop.memory_back_seconds
+        if not await wait_memory_back(self._footprint, seconds, wanted_bytes):
+            held = await anyio.to_thread.run_sync(held_by)
+            logger.warning("after %g s the GPU memory of %s is not back. %s", seconds, self.worker_id, held)
 
     async def _load(self) -> str | None:
-        """Races the probe, the worker's end and the deadline.
+        """Races the probe, the worker's end and the deadlines.
 
         Returns:
             None if the worker is ready, else what happened, to follow "its worker".
         """
-        max_seconds = self._settings.load.max_seconds
-        failure: str | None = f"was not ready within {max_seconds:g} s (load.max_seconds)"
-        with anyio.move_on_after(max_seconds):
-            async with anyio.create_task_group() as race:
-                race.start_soon(_cancel_when, self._stopping, race.cancel_scope)
-                await self._started.wait()
-                failure = await Probe(self._identity).until_answered()
-                race.cancel_scope.cancel()
+        failure: str | None = None
+
+        async def until_over() -> None:
+            nonlocal failure
+            failure = await self._watch.until_over(self._look)
+            race.cancel_scope.cancel()
+
+        async with anyio.create_task_group() as race:
+            race.start_soon(_cancel_when, self._stopping, race.cancel_scope)
+            race.start_soon(until_over)
+            await self._started.wait()
+            failure = await Probe(self._identity).until_answered()
+            race.cancel_scope.cancel()
         if self._stopping.is_set():
-            await self._ended.wait()
-            return "was stopped while it was loading" if self._asked else self._outcome().in_words()
+            ended = await self.wait_ended()
+            return "was stopped while it was loading" if ended.asked else ended.in_words()
         if failure is None:
             self._life.enter(Phase.READY, "answers to its key and serves its model")
+            self._ready.set()
         return failure
+
+    def _look(self) -> Use:
+        """What its processes have used; notes what would explain their end. In a thread."""
+        self._outcome.look()
+        if self._tree is None:
+            return Use(0, 0.0)
+        use = self._tree.look()
+        self._footprint.look(self._tree.pids)
+        return use
 
     async def _live(self) -> None:
         """The worker's own task: its nanny from birth to death."""
@@ -192,13 +238,16 @@ class Worker:
         try:
             launch = await anyio.to_thread.run_sync(self._prepare)
             if self._stopping.is_set():
-                self._not_started = "it was stopped first"
+                self._outcome.not_started("it was stopped first")
                 return None
             link = await NannyLink.start(launch, self._strays)
-        except OSError as problem:
-            self._not_started = str(problem)
+        except (OSError, LoadFailed) as problem:
+            self._refusal = problem if isinstance(problem, LoadFailed) else None
+            self._outcome.not_started(str(problem))
             self._enter_stopping("could not be started")
             return None
+        self._footprint.before = launch.devices
+        self._tree = TreeUse(link.pid)
         if self._stopping.is_set():
             link.stop(0)
         return link
@@ -207,6 +256,8 @@ class Worker:
         """Reads the log and the nanny's events to their end, then sees that the nanny's work is done."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._tail.read, link.log_fd)
+            tasks.start_soon(self._feel_pulse)
+            tasks.start_soon(self._outlast, link)
             try:
                 async for event in link.events():
                     self._take(event, tasks)
@@ -214,7 +265,7 @@ class Worker:
                 # Reached when the nanny has left, was killed, or this task is cancelled.
                 with anyio.CancelScope(shield=True):
                     link.hang_up()
-                    await link.wait()
+                    await link.wait(GIVE_UP_SECONDS)
                     if not self._nanny_finished:
                         await self._do_without_nanny()
                     with anyio.move_on_after(_LAST_LINES_SECONDS):
@@ -224,9 +275,35 @@ class Worker:
     async def _do_without_nanny(self) -> None:
         """It was killed, or could not even be imported; the log says which."""
         if not self._started.is_set():
-            self._not_started = "its nanny ended first"
+            self._outcome.not_started("its nanny ended first")
         self._enter_stopping("its nanny was killed")
-        await self._strays.sweep()
+        await self._strays.sweep(give_up_seconds=GIVE_UP_SECONDS)
+
+    async def _feel_pulse(self) -> None:
+        """While it is ready: notices that it answers no more, and kills it."""
+        await self._ready.wait()
+        await anyio.to_thread.run_sync(self._look)
+        seconds = self._settings.stop.unresponsive_seconds
+        lost = await Pulse(self._identity, seconds, self._outcome.look).until_lost()
+        if self.phase is Phase.READY:
+            self._outcome.killed(lost)
+            self._enter_stopping(f"{lost} and is killed")
+            self._end(0)
+
+    def _end(self, grace_seconds: float) -> None:
+        """SIGTERM now, SIGKILL after the grace."""
+        self._kill_at = min(self._kill_at, anyio.current_time() + grace_seconds)
+        if self._link is not None:
+            self._link.stop(grace_seconds)
+
+    async def _outlast(self, link: NannyLink) -> None:
+        """Once it has to end: kills a nanny that does not get done with it."""
+        await self._stopping.wait()
+        self._kill_at = min(self._kill_at, anyio.current_time() + self._settings.stop.grace_seconds)
+        while (left := self._kill_at + GIVE_UP_SECONDS - anyio.current_time()) > 0:  # noqa: ASYNC110
+            await anyio.sleep(min(left, 1.0))  # meanwhile another call of `stop` may have shortened it
+        logger.error("%s: its nanny (process %d) is not done and is killed", self.worker_id, link.pid)
+        link.kill()
 
     def _take(self, event: Event, tasks: TaskGroup) -> None:
         """One message of the nanny."""
@@ -236,11 +313,11 @@ class Worker:
                     self._life.enter(Phase.LOADING, f"its program runs as process {event['pid']}")
                 self._started.set()
             case {"event": "not_started", "message": str(message)}:
-                self._not_started = message
+                self._outcome.not_started(message)
                 self._enter_stopping(f"could not be started: {message}")
             case {"event": "exited", "code": code, "signal": number}:
-                self._exit = (code, number)
-                self._enter_stopping(self._outcome().in_words())
+                self._outcome.exited(code, number)
+                self._enter_stopping(self._outcome.ended(()).in_words())
                 tasks.start_soon(self._announce_end)
             case {"event": "gone", "swept": swept, "shm_unlinked": unlinked}:
                 self._nanny_finished = True
@@ -258,10 +335,6 @@ class Worker:
         if self.phase not in (Phase.STOPPING, Phase.GONE):
             self._life.enter(Phase.STOPPING, reason)
         self._stopping.set()
-
-    def _outcome(self) -> Ended:
-        code, number = (None, None) if self._not_started is not None else self._exit
-        return Ended(code, number, tuple(self._tail.last(20)), self._asked, self._not_started)
 
 
 async def _cancel_when(event: anyio.Event, scope: anyio.CancelScope) -> None:

@@ -34,6 +34,14 @@ def test_an_id_beats_a_short_name() -> None:
     assert naming.models[0].aliases == ()
 
 
+def test_a_worker_knows_its_short_name_before_it_is_an_alias() -> None:
+    """It becomes one while the worker runs, when the folder that made it ambiguous goes."""
+    both = name_models([_card("a/one"), _card("b/one")], {})
+    left = name_models([_card("a/one")], {})
+    assert both.models[0].aliases == ()
+    assert both.models[0].served_names == left.models[0].served_names == ("a/one", "one")
+
+
 def test_a_broken_model_takes_no_short_name_from_one_that_works() -> None:
     """A download into another organisation does not stop a name from working."""
     naming = name_models([_broken("a/one"), _card("b/one"), _broken("c/two")], {})

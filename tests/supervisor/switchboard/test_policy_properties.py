@@ -126,6 +126,10 @@ class AnyWorld(RuleBasedStateMachine):
     def forgive(self, which: int) -> None:
         self.world.forgive(self.models[which % len(self.models)])
 
+    @rule(which=st.none() | st.integers(0, 4))
+    def default_is(self, which: int | None) -> None:
+        self.world.default_is(None if which is None else self.models[which % len(self.models)])
+
     @rule(seconds=st.sampled_from([0.001, 1.0, 10.0, 30.0, 700.0]))
     def pass_time(self, seconds: float) -> None:
         self.world.advance(seconds)

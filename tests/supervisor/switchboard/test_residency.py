@@ -282,6 +282,39 @@ class TestIdle:
         world.gone()
         assert world.labels() == {"a"}
 
+    def test_it_is_found_later(self):
+        """Its folder came after the server did."""
+        world = World(default_model_after_seconds=60)
+        world.advance(1000)
+        world.default_is(A)
+        assert world.labels() == {"a"}
+
+    def test_its_folder_changed(self):
+        """The old version is another model: it serves who asks for it, and makes way once it is idle."""
+        new = model("a@2", label="a")
+        world = World(default_model=A, default_model_after_seconds=60)
+        world.serve(A)
+        world.default_is(new)
+        world.advance(59)
+        assert world.starts == ["a"]
+        world.advance(1)
+        world.gone()
+        world.loaded(world.running(new))
+        world.advance(1000)
+        assert world.starts == ["a", "a"]
+
+    def test_its_folder_is_gone(self):
+        """It is not started any more; what runs of it stays until something else is wanted."""
+        world = World(default_model=A)
+        world.serve(A)
+        world.default_is(None)
+        ticket = world.arrive(B)
+        world.gone()
+        world.loaded()
+        world.depart(ticket)
+        world.advance(1000)
+        assert world.labels() == {"b"}
+
     @pytest.mark.parametrize("leaver_first", [True, False])
     def test_it_waits_while_anybody_waits(self, leaver_first):
         """A request's need goes first, whoever leaves."""

@@ -104,6 +104,9 @@ class World:
     def forgive(self, failed: Model) -> None:
         self.tell(events.Forgive(self.now, failed.key))
 
+    def default_is(self, found: Model | None) -> None:
+        self.tell(events.DefaultIs(self.now, found))
+
     def shut_down(self, grace_seconds: float = 30.0) -> None:
         self.shutdown_deadline = min(self.shutdown_deadline, self.now + grace_seconds)
         self.tell(events.Shutdown(self.now, grace_seconds))

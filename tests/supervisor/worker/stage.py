@@ -12,20 +12,33 @@ import psutil
 
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.settings import LoadSettings, Settings, StopSettings
+from local_llm.worker.launch import Identity
 from local_llm.worker.worker import Worker
 from tests.fake_engine import fake_engines, write_fake_model
 
 
 def fake_settings(
-    tmp_path: Path, *, max_seconds: float = 60, grace_seconds: float = 20, **more: Any
+    tmp_path: Path,
+    *,
+    max_seconds: float = 60,
+    stall_seconds: float = 60,
+    grace_seconds: float = 20,
+    unresponsive_seconds: float = 60,
+    **more: Any,
 ) -> Settings:
     """Settings whose engines are the fake one."""
     return Settings(
         engines=fake_engines(tmp_path),
-        load=LoadSettings(max_seconds=max_seconds),
-        stop=StopSettings(grace_seconds=grace_seconds),
+        load=LoadSettings(max_seconds=max_seconds, stall_seconds=stall_seconds),
+        stop=StopSettings(grace_seconds=grace_seconds, unresponsive_seconds=unresponsive_seconds),
         **more,
     )
+
+
+def fake_identity(worker_id: str = "w1", name: str = "org/a") -> Identity:
+    """Of a worker that does not exist."""
+    card = ModelCard(name, Path("/models") / name, Kind.CHAT, Engine.VLLM, ())
+    return Identity(worker_id, card, 1, "key", Path("/nowhere"))
 
 
 def fake_card(tmp_path: Path, name: str = "org/a", kind: str = "chat", **flags: Any) -> ModelCard:

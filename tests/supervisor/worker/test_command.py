@@ -211,3 +211,34 @@ def test_visible_devices(variable: str | None, indices: list[int]) -> None:
 def test_is_set(args: list[str], found: bool) -> None:
     """Every spelling counts, and nothing else."""
     assert is_set(args, "--enforce-eager") is found
+
+
+CONFIG_FILE = """
+max_model_len: 4096
+enforce-eager: false
+disable-uvicorn-access-log: true
+tensor-parallel-size: 2
+"""
+
+
+def test_vllms_own_config_file(tmp_path: Path) -> None:
+    """What a file given with --config says is not overruled by ours, though vLLM would let us."""
+    config = tmp_path / "vllm.yaml"
+    config.write_text(CONFIG_FILE)
+    settings = {"engines": {"vllm": {"args": ["--config", str(config)]}}}
+    argv = planned(CHAT, settings, devices=(device(free_gib=13), device(1, free_gib=7))).argv
+    assert "--max-model-len" not in argv
+    assert "--disable-uvicorn-access-log" not in argv
+    assert argv[argv.index("--gpu-memory-utilization") + 1] == "0.250"
+    assert argv[-2:] == ("--config", str(config))
+    assert "--enforce-eager" in planned(CHAT, settings).argv
+
+
+@pytest.mark.parametrize("content", [None, "a: [", "- a", "", "\x00"])
+def test_a_config_file_that_cannot_be_read(tmp_path: Path, content: str | None) -> None:
+    """It is vLLM's to complain of."""
+    config = tmp_path / "vllm.yaml"
+    if content is not None:
+        config.write_text(content)
+    argv = planned(CHAT, {"engines": {"vllm": {"args": [f"--config={config}"]}}}).argv
+    assert argv[argv.index("--max-model-len") + 1] == "auto"

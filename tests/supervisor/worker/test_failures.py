@@ -1,79 +1,109 @@
-"""From the last lines of a log to advice."""
+"""From the log of a failed load to an error that says what to do."""
 
 from __future__ import annotations
 
 import pytest
 
-from local_llm.worker.failures import CAUSES, Ended, advice, load_failure, root_cause
+from local_llm.errors import LoadFailed, PortTaken
+from local_llm.worker.failures import CAUSES, load_failure, recognised, root_cause
+from tests.supervisor.worker.recorded import LOGS, recorded
 
+# Log, what of its first error is told, what is advised.
+RECORDED = [
+    ("bad-shard", "SafetensorError: Error while deserializing header", "is damaged or incomplete"),
+    ("missing-weights", "Cannot find any model weights with", "missing from the model's folder"),
+    ("unknown-architecture", "Model architectures ['FooForCausalLM'] are not", "does not know the model's"),
+    ("unknown-model-type", "model type `foo`", "does not know the model's"),
+    ("remote-code", "contains custom code", "--trust-remote-code"),
+    ("unknown-argument", "", "look at args in the settings (--no-such-thing 3)"),
+    ("bad-argument", "", "(--max-num-seqs: invalid int value: 'lots')"),
+    ("chat-template", "appears path-like", "no chat template /nowhere/template.jinja"),
+    ("missing-package", "No module named 'vllm'", "The package vllm is missing"),
+    ("port-taken", "OSError: [Errno 98] Address already in use", "took the worker's port"),
+    ("kv-cache", "max seq len (131072), (2.81 GiB KV cache", "set --max-model-len 46464 or less"),
+    ("cpu-memory", "Available memory on node 0 (12.82/16.96 GiB)", "cpu_kv_cache_gib"),
+    ("gpu-memory-weights", "Tried to allocate 224.00 MiB", "The GPU's memory is full"),
+    ("gpu-memory-kv-cache", "No available memory for the cache blocks", "the KV cache does not"),
+    ("gpu-memory-context", "(1.19 GiB)", "set --max-model-len 9776 or less"),
+    ("gpu-memory-held", "(3.1/23.64 GiB)", "other programs hold it"),
+    ("driver-too-old", "found version 12080", "update the driver"),
+    ("driver-insufficient", "driver version is insufficient", "update the driver"),
+    ("no-gpu", "Failed to infer device type", "containers: --gpus all"),
+]
+
+
+@pytest.mark.parametrize(("log", "told", "advised"), RECORDED)
+def test_recorded(log: str, told: str, advised: str) -> None:
+    """What real engines wrote before they died."""
+    message = load_failure("org/a", "ended with exit code 1", recorded(log)).message
+    explanation, _, last_lines = message.partition(" Last lines of its log:\n")
+    assert explanation.startswith("The model 'org/a' could not be loaded: its worker ended with exit code 1.")
+    assert told in explanation
+    assert advised in explanation
+    assert last_lines
+
+
+def test_every_log_is_used() -> None:
+    """Those of loads that went well are for the progress."""
+    assert {log for log, *_ in RECORDED} | {"loads", "loads-compiled"} == {
+        each.stem for each in LOGS.iterdir()
+    }
+
+
+# Those that no log shows, by the line that the engine or its libraries write.
 LINES = [
     ("python: No module named local_llm_worker", "Install local-llm-interface"),
-    ("ModuleNotFoundError: No module named 'vllm'", "The package vllm is missing"),
     (
-        (
-            "ValueError: ... (4.00 GiB KV cache needed, larger than the available KV cache memory "
-            "(1.2 GiB)). Based on the available memory, the estimated maximum model length is 9776."
-        ),
-        "set --max-model-len 9776 or less",
-    ),
-    ("ValueError: No available memory for the cache blocks.", "The weights fit and the KV cache does not"),
-    (
-        "ValueError: Free memory on device cuda:0 (3.1/23.6 GiB) is less than desired GPU memory utilization",
-        "Too little memory is free",
+        "ImportError: ... requires the following packages that were not found in your environment: einops.",
+        "needs the package einops",
     ),
     (
-        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 224.00 MiB.",
-        "The GPU's memory is full",
+        "RuntimeError: [enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory",
+        "host's",
     ),
     (
-        "ValueError: Please pass the argument `trust_remote_code=True` to allow custom code",
-        "--trust-remote-code",
+        "ValueError: Cannot use chat template functions because tokenizer.chat_template is not set",
+        "--chat-templ",
     ),
-    ("ValueError: Model architectures ['FooForCausalLM'] are not supported for now.", "does not know"),
-    ("OSError: [Errno 98] Address already in use", "took the worker's port"),
-    ("safetensors_rust.SafetensorError: Error while deserializing header", "damaged or incomplete"),
-    ("RuntimeError: The NVIDIA driver on your system is too old", "NVIDIA driver"),
-    ("vllm: error: unrecognized arguments: --foo {x}", "look at args in the settings (--foo {x})"),
     ("OSError: [Errno 28] No space left on device", "--shm-size"),
 ]
 
 
 @pytest.mark.parametrize(("line", "expected"), LINES)
-def test_causes(line: str, expected: str) -> None:
-    """Each of the usual causes is recognised by the line that its engine writes."""
-    assert expected in (advice(["something before", line, "something after"]) or "")
+def test_lines(line: str, expected: str) -> None:
+    """The rest of the usual causes."""
+    usual = recognised(["something before", line, "something after"])
+    assert usual is not None
+    assert expected in usual[1]
 
 
 def test_every_cause_is_tested() -> None:
-    """One line of a log for each cause in the table, at least."""
-    assert len(LINES) == len(CAUSES)
+    """By a log or a line."""
+    logs = [recorded(log) for log, *_ in RECORDED] + [[line] for line, _ in LINES]
+    assert {usual[0] for lines in logs if (usual := recognised(lines))} == set(CAUSES)
+
+
+@pytest.mark.parametrize("log", ["loads", "loads-compiled"])
+def test_loads_that_go_well_show_no_cause(log: str) -> None:
+    """The warnings of a healthy start do not explain a failure that comes later."""
+    assert recognised(recorded(log)) is None
+    assert root_cause(recorded(log)) is None
 
 
 def test_unknown_cause() -> None:
     """No advice is better than a wrong one."""
-    assert advice(["Initializing an engine with config: trust_remote_code=True, dtype=auto"]) is None
-    assert advice(["KeyError: 'x'"]) is None
-    assert advice([]) is None
+    assert recognised(["KeyError: 'x'"]) is None
+    assert (
+        recognised(["Failed to import from vllm._C with ModuleNotFoundError(\"No module named 'vllm._C'\")"])
+        is None
+    )
+    assert recognised([]) is None
 
 
-@pytest.mark.parametrize(
-    ("ended", "words"),
-    [
-        (Ended(3, None, (), asked=False), "ended with exit code 3"),
-        (Ended(0, None, (), asked=True), "ended with exit code 0"),
-        (Ended(None, 11, (), asked=False), "was killed by SIGSEGV"),
-        (Ended(None, 9, (), asked=False), "was killed by SIGKILL, perhaps out of host memory"),
-        (Ended(None, 9, (), asked=True), "was killed by SIGKILL"),
-        (Ended(None, 63, (), asked=False), "was killed by signal 63"),
-        (
-            Ended(None, None, (), asked=False, not_started="no such file"),
-            "could not be started (no such file)",
-        ),
-    ],
-)
-def test_ends_in_words(ended: Ended, words: str) -> None:
-    """How it ended, for people."""
-    assert ended.in_words() == words
+def test_port_taken_may_be_tried_again() -> None:
+    """It is an error of its own; the others are not."""
+    assert type(load_failure("a", "ended", recorded("port-taken"))) is PortTaken
+    assert type(load_failure("a", "ended", recorded("bad-shard"))) is LoadFailed
 
 
 VLLM = "(Worker pid=1) ERROR 11-22 14:00:21 [multiproc_executor.py:953] "
@@ -104,14 +134,16 @@ def test_noise_at_the_end_is_left_out() -> None:
         "nanobind: leaked 4 instances!",
         ' - leaked type "T"',
         " - ... skipped remainder",
+        "See https://nanobind.readthedocs.io/en/latest/refleaks.html",
     ]
-    assert load_failure("a", "ended with exit code 1", lines).endswith("its log:\nValueError: bad")
+    message = load_failure("a", "ended with exit code 1", lines).message
+    assert message.endswith("its log:\nValueError: bad")
 
 
 def test_message() -> None:
     """Model, what happened, what to do, and the last lines, in this order."""
-    message = load_failure("org/a", "ended with exit code 1", ["1", "2", "CUDA out of memory"], shown=2)
-    assert message == (
+    lines = ["1", "2", "CUDA out of memory"]
+    assert load_failure("org/a", "ended with exit code 1", lines, shown=2).message == (
         "The model 'org/a' could not be loaded: its worker ended with exit code 1. The GPU's memory is full: "
         "use a smaller or quantized model, or free GPU memory. Last lines of its log:\n2\nCUDA out of memory"
     )

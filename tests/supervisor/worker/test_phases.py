@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from local_llm.worker.phases import LEGAL, Lifecycle, Phase
+from tests.supervisor.worker.stage import fake_identity
 
 ROADS = {
     Phase.LAUNCHING: [],
@@ -21,15 +22,17 @@ ROADS = {
 @pytest.mark.parametrize("end", Phase)
 def test_only_the_table(start: Phase, end: Phase, caplog: pytest.LogCaptureFixture) -> None:
     """Every pair of phases is either in the table, and logged with its reason, or refused."""
-    life = Lifecycle("org/a (w1)")
+    life = Lifecycle(fake_identity("w1", "org/a"))
     for step in ROADS[start]:
         life.enter(step, "on the way")
     caplog.set_level(logging.INFO)
     if end in LEGAL[start]:
         life.enter(end, "because")
         assert life.phase is end
-        assert f"org/a (w1): {start.value} -> {end.value} after 0.0" in caplog.text
-        assert caplog.text.rstrip().endswith("because")
+        fields = caplog.records[-1].__dict__["fields"]
+        assert 0 <= fields.pop("seconds") < 10
+        told = {"worker": "w1", "model": "org/a", "from": start.value, "to": end.value, "reason": "because"}
+        assert fields == told
     else:
         with pytest.raises(ValueError, match=f"{start.value} -> {end.value}"):
             life.enter(end, "because")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 
 from local_llm_worker.nanny.life import run
@@ -16,7 +17,11 @@ def main() -> None:
     )
     parser.add_argument("--log-fd", type=int, required=True, help="becomes the worker's stdout and stderr")
     options = parser.parse_args()
-    run(socket.socket(fileno=options.control_fd), options.log_fd)
+    # Under the lowest free number: `select` takes none above 1023, and a supervisor with a thousand
+    # connections hands down one that is.
+    connection = socket.socket(fileno=os.dup(options.control_fd))
+    os.close(options.control_fd)
+    run(connection, options.log_fd)
 
 
 if __name__ == "__main__":

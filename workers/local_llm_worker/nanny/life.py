@@ -134,6 +134,7 @@ class Nanny:
 
     def _reap(self) -> None:
         for pid, code in self._children.reap():
+            self._shared_memory.remember(pid)
             if pid == self._worker:
                 self._worker = None
                 self._control.send(

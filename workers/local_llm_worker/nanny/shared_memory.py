@@ -32,6 +32,8 @@ class SharedMemory:
         self._notes_file = os.path.join(temporary, NOTES_FILE)
         self._older = frozenset(_existing())
         self._noted: set[str] = set()
+        self._pids: set[str] = set()
+        self._named_after: dict[str, str] = {}
 
     def unknown(self) -> bool:
         """Whether there are segments of which it is not known that they are ours.
@@ -41,16 +43,24 @@ class SharedMemory:
         """
         return bool(_existing() - self._older - self._noted)
 
+    def remember(self, pid: int) -> None:
+        """One of the worker's processes; it may be dead."""
+        self._pids.add(str(pid))
+
     def note(self, pids: Iterable[int]) -> None:
-        """Notes what these processes have mapped now, and what bears one of their ids in its name.
+        """Notes what these processes have mapped now, and what bears the id of one of them in its name.
 
         joblib's `sem.loky-4711-9e94alje` is not mapped once it is made (vLLM's worker leaves one behind).
+        Ids are remembered: it may have been made after the last look at a process that is dead by now.
         """
         found: set[str] = set()
-        existing = _existing()
-        for pid in pids:
-            found |= mapped_shared_memory(pid)
-            found |= {name for name in existing if str(pid) in re.split(r"[^0-9A-Za-z]+", name)}
+        for each in pids:
+            self.remember(each)
+            found |= mapped_shared_memory(each)
+        for name in _existing():
+            for pid in self._pids.intersection(re.split(r"[^0-9A-Za-z]+", name)):
+                self._named_after[name] = pid
+                found.add(name)
         # A segment that was there before the worker is somebody else's, whoever maps it now.
         found -= self._older | self._noted
         if not found:
@@ -61,11 +71,14 @@ class SharedMemory:
             file.writelines(name + "\n" for name in sorted(found))
 
     def unlink_leftovers(self) -> list[str]:
-        """Unlinks the noted segments that are still there and that no living process has mapped."""
+        """Unlinks what is still there and belongs to no living process. Called when the worker's are dead."""
+        self.note(())
         left = self._noted & _existing()
         if left:
             for process in processes():
                 left -= mapped_shared_memory(process.pid)
+                # An id that was given away again: the name may be its new owner's.
+                left = {name for name in left if self._named_after.get(name) != str(process.pid)}
         unlinked = []
         for name in sorted(left):
             with suppress(OSError):

@@ -1,0 +1,205 @@
+"""A request's way: read, route, wait for its worker, forward, account. Raw ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+from starlette.types import Receive, Scope, Send
+
+from local_llm.catalog.card import ModelCard
+from local_llm.catalog.catalog import Catalog
+from local_llm.errors import ServiceError
+from local_llm.gateway.answer import Answer, Broken
+from local_llm.gateway.endpoints import Endpoint
+from local_llm.gateway.feedback import Feedback
+from local_llm.gateway.forward import DataPath, NothingSent
+from local_llm.gateway.request import BodyBudget, ClientLeft, HeldBody, read_envelope
+from local_llm.switchboard.switchboard import Switchboard
+
+log = logging.getLogger(__name__)
+access_log = logging.getLogger("local_llm.access")
+
+PLAIN_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+LONGEST_NAME_LOGGED = 128
+"""A client may put anything into `model`, and as much of it as a body holds."""
+
+CLIENT_LEFT_STATUS = 499
+"""In the log only: nginx's number for a client that closed its connection first."""
+
+
+@dataclass(slots=True)
+class Account:
+    """What is logged of a request. Never its content, never a key."""
+
+    request_id: str
+    began_at: float = field(default_factory=time.monotonic)
+    model: str | None = None
+    worker: str | None = None
+    error: str | None = None
+    waits_since: float | None = None
+    waited_seconds: float = 0.0
+    switch_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """One request on its way to its worker, with all that goes along."""
+
+    scope: Scope
+    held: HeldBody
+    answer: Answer
+    account: Account
+    feedback: Feedback
+
+
+class Gateway:
+    """Answers the endpoints that workers answer."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        switchboard: Switchboard,
+        data_path: DataPath,
+        budget: BodyBudget,
+        *,
+        feedback_after_seconds: float,
+    ) -> None:
+        self._catalog = catalog
+        self._switchboard = switchboard
+        self._data_path = data_path
+        self._budget = budget
+        self._feedback_after_seconds = feedback_after_seconds
+
+    async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serves one request from its first byte to its last."""
+        account = Account(request_id(scope))
+        answer = Answer(send, account.request_id)
+        outcome: int | None = None
+        try:
+            try:
+                await self._serve(endpoint, scope, receive, answer, account)
+            except ClientLeft:
+                outcome = CLIENT_LEFT_STATUS
+            except ServiceError as error:
+                account.error = error.code
+                await answer.fail(error, endpoint)
+            except Exception:
+                account.error = ServiceError.code
+                log.exception("request %s failed", account.request_id)
+                await answer.fail(
+                    ServiceError("An internal error. The server's log has the details."), endpoint
+                )
+        except Broken as broken:
+            log.warning("request %s: answer cut short: %s", account.request_id, broken)
+            # A visible break. Merely returning would be one too, and a mistake in uvicorn's eyes.
+            scope["state"]["abort"]()
+            await _until_client_left(receive)
+        finally:
+            _log_access(endpoint, account, answer, outcome)
+
+    async def _serve(
+        self, endpoint: Endpoint, scope: Scope, receive: Receive, answer: Answer, account: Account
+    ) -> None:
+        with self._budget.holding() as held:
+            asked = read_envelope(await held.read(scope, receive))
+            account.model = asked.model[:LONGEST_NAME_LOGGED]
+            card = self._catalog.find(asked.model)
+            account.model = card.id
+            endpoint.check(card)
+            after_seconds = self._feedback_after_seconds if asked.stream and endpoint.streams else 0
+            feedback = Feedback(answer, lambda: self._switchboard.waiting_in_words(card), after_seconds)
+            one = _Passage(scope, held, answer, account, feedback)
+            async with _while_client_stays(receive):
+                try:
+                    await self._lease_and_forward(card, one)
+                except NothingSent:  # the worker died between its last sign of life and this request
+                    await self._lease_and_forward(card, one)
+                finally:
+                    await feedback.end()
+
+    async def _lease_and_forward(self, card: ModelCard, one: _Passage) -> None:
+        one.feedback.begin()
+        one.account.waits_since = time.monotonic()
+        async with self._switchboard.lease(card) as lease:
+            await one.feedback.end()
+            one.account.waits_since = None
+            one.account.worker = lease.worker.worker_id
+            one.account.waited_seconds += lease.waited_seconds
+            one.account.switch_seconds += lease.switch_seconds
+            await self._data_path.forward(one.scope, one.held, lease, one.answer)
+
+
+@asynccontextmanager
+async def _while_client_stays(receive: Receive) -> AsyncIterator[None]:
+    """Cancels what is inside when the client leaves.
+
+    One task for the whole request, awaited here. Not a task group: that would wrap every error in a group.
+
+    Raises:
+        ClientLeft: it left.
+    """
+    scope = anyio.CancelScope()
+
+    async def watch() -> None:
+        await _until_client_left(receive)
+        scope.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        with scope:
+            yield
+    finally:
+        watcher.cancel()
+        await asyncio.wait([watcher])
+    if scope.cancelled_caught:
+        raise ClientLeft
+
+
+async def _until_client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def request_id(scope: Scope) -> str:
+    """The client's X-Request-Id if it is a plain one, else a new one."""
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            given: str = value.decode("latin-1")
+            if PLAIN_ID.fullmatch(given):
+                return given
+    return uuid.uuid4().hex
+
+
+def _log_access(endpoint: Endpoint, account: Account, answer: Answer, outcome: int | None) -> None:
+    now = time.monotonic()
+    waited_seconds = account.waited_seconds
+    if account.waits_since is not None:  # in vain: refused, or the client left
+        waited_seconds += now - account.waits_since
+    first_byte = None if answer.first_byte_at is None else round(answer.first_byte_at - account.began_at, 4)
+    access_log.info(
+        "%s",
+        endpoint.path,
+        extra={
+            "fields": {
+                "request_id": account.request_id,
+                "model": account.model,
+                "worker": account.worker,
+                "status": outcome or answer.status,
+                "error": account.error,
+                "wait_seconds": round(waited_seconds, 4),
+                "switch_seconds": round(account.switch_seconds, 4),
+                "first_byte_seconds": first_byte,
+                "total_seconds": round(now - account.began_at, 4),
+                "sent_bytes": answer.sent_bytes,
+            }
+        },
+    )

@@ -1,0 +1,184 @@
+"""What a request asks for: its body, counted while it is read, and the model it names."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import anyio
+import msgspec
+from starlette.types import Receive, Scope
+
+from local_llm.errors import BodyTooLarge, InvalidRequest, Overloaded, ServiceError
+
+BODY_STALL_SECONDS = 60.0
+"""A client that sends nothing of its body for so long has left without saying so."""
+
+BODY_SECONDS = 600.0
+"""For the whole of a body: 32 MiB at half a megabit a second."""
+
+
+class ClientLeft(Exception):
+    """The client closed its connection; there is nobody to tell."""
+
+
+class RequestTimeout(ServiceError):
+    """The body did not come."""
+
+    status = 408
+    code = "request_timeout"
+    type = "invalid_request_error"
+
+
+class Envelope(msgspec.Struct):
+    """The fields that routing needs; all others are passed over unread."""
+
+    model: Any = None
+    stream: Any = None
+
+
+_decoder = msgspec.json.Decoder(Envelope)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the envelope says.
+
+    Attributes:
+        model: the name as the client gave it.
+        stream: whether the client asked for an event stream.
+    """
+
+    model: str
+    stream: bool
+
+
+def read_envelope(body: bytes) -> Asked:
+    """Finds the model that a JSON body names, without building the rest of it.
+
+    Raises:
+        InvalidRequest: no JSON object, or no model in it.
+    """
+    try:
+        envelope = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(f"The body is not a JSON object: {error}") from None
+    if not isinstance(envelope.model, str) or not envelope.model:
+        raise InvalidRequest(
+            "The body names no model: set `model` to one of those that GET /v1/models lists.", param="model"
+        )
+    return Asked(envelope.model, envelope.stream is True)
+
+
+class BodyBudget:
+    """Bounds the bodies held in memory for requests that wait, one by one and all together.
+
+    Args:
+        each_bytes: of one body.
+        total_bytes: of all bodies together.
+    """
+
+    def __init__(self, *, each_bytes: int, total_bytes: int) -> None:
+        self._each_bytes = each_bytes
+        self._total_bytes = total_bytes
+        self._held_bytes = 0
+
+    @property
+    def held_bytes(self) -> int:
+        """Held at this moment."""
+        return self._held_bytes
+
+    @contextmanager
+    def holding(self) -> Iterator[HeldBody]:
+        """A body's share; given back when left."""
+        held = HeldBody(self)
+        try:
+            yield held
+        finally:
+            held.let_go()
+
+    def check(self, declared: int) -> None:
+        """Refuses by its Content-Length what would be refused while it is read.
+
+        Nothing is counted yet: who declares much and sends nothing must not keep others out.
+
+        Raises:
+            BodyTooLarge: this body.
+        """
+        if declared > self._each_bytes:
+            raise BodyTooLarge(f"The request body is larger than {self._each_bytes} bytes (max_body_bytes).")
+
+    def take(self, size: int, *, already: int) -> None:
+        """Counts `size` more bytes of a body that has `already` so many.
+
+        Raises:
+            BodyTooLarge: this body.
+            Overloaded: all together.
+        """
+        self.check(already + size)
+        if self._held_bytes + size > self._total_bytes:
+            raise Overloaded(
+                f"The bodies of all waiting requests together would exceed {self._total_bytes} bytes "
+                "(max_waiting_body_bytes). Try again later.",
+                retry_after_seconds=5,
+            )
+        self._held_bytes += size
+
+    def give_back(self, size: int) -> None:
+        """Uncounts bytes."""
+        self._held_bytes -= size
+
+
+class HeldBody:
+    """One request's body while it waits for its worker."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._counted = 0
+        self.content = b""
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """Reads the whole body from the client.
+
+        Raises:
+            BodyTooLarge, Overloaded: as soon as that is certain.
+            RequestTimeout: nothing came for BODY_STALL_SECONDS, or not all within BODY_SECONDS.
+            ClientLeft: it closed the connection before the body was complete.
+        """
+        declared = dict(scope["headers"]).get(b"content-length", b"")
+        if declared.isdigit():
+            self._budget.check(int(declared))
+        pieces: list[bytes] = []
+        try:
+            with anyio.fail_after(BODY_SECONDS):
+                async for piece in _pieces(receive):
+                    self._budget.take(len(piece), already=self._counted)
+                    self._counted += len(piece)
+                    pieces.append(piece)
+        except TimeoutError:
+            raise RequestTimeout(
+                f"The request body did not come: nothing for {BODY_STALL_SECONDS:g} s, or not all of it "
+                f"within {BODY_SECONDS:g} s."
+            ) from None
+        self.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return self.content
+
+    def let_go(self) -> None:
+        """Forgets the body, once it is the worker's or nobody's."""
+        self._budget.give_back(self._counted)
+        self._counted = 0
+        self.content = b""
+
+
+async def _pieces(receive: Receive) -> AsyncIterator[bytes]:
+    more = True
+    while more:
+        with anyio.fail_after(BODY_STALL_SECONDS):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        more = message.get("more_body", False)
+        if piece := message.get("body", b""):
+            yield piece

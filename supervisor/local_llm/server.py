@@ -1,0 +1,164 @@
+"""The whole server, put together: start-up, serving, shutdown."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+import anyio
+import uvicorn
+
+from local_llm.admin.admin import Admin
+from local_llm.admin.feed import EventFeed
+from local_llm.app import App
+from local_llm.catalog.catalog import Catalog
+from local_llm.gateway.forward import DataPath
+from local_llm.gateway.gateway import Gateway
+from local_llm.gateway.keys import KeyCheck
+from local_llm.gateway.request import BodyBudget
+from local_llm.http1 import Http1Protocol
+from local_llm.residency import load_unasked
+from local_llm.settings import Settings
+from local_llm.switchboard.cost_file import CostFile
+from local_llm.switchboard.describe import describe, limits
+from local_llm.switchboard.switchboard import Switchboard
+from local_llm.worker.launcher import Launcher
+
+log = logging.getLogger(__name__)
+
+LAST_ANSWERS_SECONDS = 2.0
+"""After the last worker has gone: for the last bytes to leave."""
+
+
+class AddressInUse(Exception):
+    """The server cannot listen where it should; the message says where and why."""
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Opens the listening socket, before anything slow, so that a taken port is told at once.
+
+    Raises:
+        AddressInUse: with the address and the reason.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that cannot be one of a host
+        listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise AddressInUse(f"{settings.host}:{settings.port}: {reason}") from None
+    listener.setblocking(False)
+    return listener
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn, leaving signals to us: it would hear them only while it serves, not while workers end."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Does nothing."""
+        yield
+
+
+async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT; returns when all workers are gone.
+
+    Args:
+        settings: all of them.
+        listener: from `listen`.
+        keys: one of which a client must bring; none: everybody may come in.
+
+    The first signal closes the listener, refuses those who wait, and lets running requests go on for
+    `stop.shutdown_grace_seconds`; the second ends everything at once.
+    """
+    catalog = Catalog(settings)
+    budget = BodyBudget(each_bytes=settings.max_body_bytes, total_bytes=settings.max_waiting_body_bytes)
+    # The signals first and to the last: one that comes while the rest is made or ended must not kill us.
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with Launcher(settings) as launcher, DataPath() as data_path:
+            cost_file = CostFile(settings, os.environ)
+            switchboard = Switchboard(
+                limits=limits(settings),
+                launch=launcher.worker,
+                describe=lambda card: describe(card, settings),
+                costs=cost_file.read(),
+                remember=cost_file.write,
+            )
+            feed, key_check = EventFeed(), KeyCheck(keys)
+            admin = Admin(settings, catalog, switchboard, key_check, budget, feed)
+            app = App(
+                catalog,
+                switchboard,
+                Gateway(
+                    catalog,
+                    switchboard,
+                    data_path,
+                    budget,
+                    feedback_after_seconds=settings.load.stream_feedback_after_seconds,
+                ),
+                key_check,
+                admin.routes() if settings.admin else (),
+            )
+            server = _Uvicorn(_uvicorn_config(settings, app))
+            async with switchboard, anyio.create_task_group() as tasks:
+                tasks.start_soon(_obey, signals, server, settings, switchboard, launcher, feed)
+                tasks.start_soon(load_unasked, settings.residency, catalog, switchboard)
+                host, port = listener.getsockname()[:2]
+                log.info(
+                    "serving", extra={"fields": {"host": host, "port": port, "models": settings.models_dir}}
+                )
+                try:
+                    await server.serve(sockets=[listener])
+                    log.info("all connections are closed")
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await switchboard.shut_down(grace_seconds=0)
+                    tasks.cancel_scope.cancel()
+
+
+async def _obey(
+    signals: AsyncIterator[signal.Signals],
+    server: _Uvicorn,
+    settings: Settings,
+    switchboard: Switchboard,
+    launcher: Launcher,
+    feed: EventFeed,
+) -> None:
+    """The first signal drains, the second one forces; more of them change nothing."""
+    async with anyio.create_task_group() as tasks:
+        log.info("%s: draining", (await anext(signals)).name)
+        server.should_exit = True
+        feed.end()
+        grace_seconds = settings.stop.shutdown_grace_seconds
+        tasks.start_soon(partial(switchboard.shut_down, grace_seconds=grace_seconds))
+        log.info("%s: forcing", (await anext(signals)).name)
+        server.force_exit = True
+        tasks.start_soon(partial(switchboard.shut_down, grace_seconds=0))
+        tasks.start_soon(partial(launcher.stop_all, reason="forced", grace_seconds=0))
+
+
+def _uvicorn_config(settings: Settings, app: App) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="none",
+        http=Http1Protocol,
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=True,
+        proxy_headers=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=int(
+            settings.stop.shutdown_grace_seconds + settings.stop.grace_seconds + LAST_ANSWERS_SECONDS
+        ),
+    )

@@ -1,0 +1,92 @@
+"""The deadlines of a load: it ends when it gets on no more, and at the latest after a set time."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable
+
+import anyio
+
+from local_llm.settings import LoadSettings
+from local_llm.worker.launch import Identity
+from local_llm.worker.progress import LoadProgress, Progress
+from local_llm.worker.tree_use import Use
+
+logger = logging.getLogger("local_llm.worker.progress")
+
+_LOOK_SECONDS = 5.0
+_LOGGED_STEP_PERCENT = 10
+
+
+class LoadWatch:
+    """Follows one load.
+
+    Args:
+        identity: whose, for the log.
+        settings: the deadlines.
+    """
+
+    def __init__(self, identity: Identity, settings: LoadSettings) -> None:
+        self._identity = identity
+        self._max_seconds = settings.max_seconds
+        self._stall_seconds = settings.stall_seconds or math.inf
+        self._logged: tuple[str, int] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """The load begins now, and its deadlines run."""
+        now = time.monotonic()
+        self._over_at = now + self._max_seconds
+        self._progress = LoadProgress(now)
+
+    @property
+    def progress(self) -> Progress:
+        """How far the load is now."""
+        return self._progress.at(time.monotonic())
+
+    def take_line(self, line: str) -> None:
+        """Takes a line of the worker's log."""
+        if self._progress.take_line(line, time.monotonic()):
+            self._log(self.progress)
+
+    async def until_over(self, look: Callable[[], Use]) -> str:
+        """Waits until one of the deadlines has passed.
+
+        Args:
+            look: at what the worker's processes have used; called in a thread.
+
+        Returns:
+            What happened, to follow "its worker".
+        """
+        while True:
+            now = time.monotonic()
+            if now >= self._over_at:
+                return (
+                    f"was not ready within {self._max_seconds:g} s (load.max_seconds); "
+                    f"its last phase: {self.progress.in_words()}"
+                )
+            stalled_seconds = self._progress.stalled_seconds(now)
+            if stalled_seconds >= self._stall_seconds:
+                return (
+                    f"made no progress for {self._stall_seconds:g} s (load.stall_seconds) "
+                    f"in the phase: {self.progress.in_words()}"
+                )
+            pause = min(_LOOK_SECONDS, self._stall_seconds / 4, self._stall_seconds - stalled_seconds)
+            await anyio.sleep(min(pause, self._over_at - now))
+            use = await anyio.to_thread.run_sync(look)
+            self._progress.take_use(use.bytes_read, use.cpu_seconds, time.monotonic())
+
+    def _log(self, progress: Progress) -> None:
+        step = (progress.phase.value, (progress.percent or 0) // _LOGGED_STEP_PERCENT)
+        if step == self._logged:
+            return
+        self._logged = step
+        fields = {
+            "worker": self._identity.worker_id,
+            "model": self._identity.card.id,
+            "phase": progress.phase.value,
+            "percent": progress.percent,
+        }
+        logger.info("loading", extra={"fields": fields})

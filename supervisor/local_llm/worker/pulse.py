@@ -1,0 +1,66 @@
+"""Whether a ready worker still answers: a stopped or deadlocked one must not hold its clients for ever."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+import httpx
+
+from local_llm.worker.launch import Identity
+from local_llm.worker.probe import client
+
+_EVERY_SECONDS = 5.0
+_REFUSED_PAUSE_SECONDS = 0.5
+
+# So many probes in a row must go unanswered. One alone proves nothing: if the whole machine was paused (a
+# container's freezer, a debugger), the probe's time is up before the worker could run again.
+_PROBES = 4
+
+_ENGINE_DEAD = 503
+
+
+class Pulse:
+    """Asks one ready worker for its health now and then.
+
+    A worker that is merely busy answers: vLLM's API server computes nothing itself, and our own answers
+    from its event loop while a thread computes.
+
+    Args:
+        identity: the worker.
+        unresponsive_seconds: silence that counts as death; 0: none does.
+        look: called before each probe.
+    """
+
+    def __init__(
+        self, identity: Identity, unresponsive_seconds: float, look: Callable[[], None] | None = None
+    ) -> None:
+        self._identity = identity
+        self._unresponsive_seconds = unresponsive_seconds
+        self._look = look
+
+    async def until_lost(self) -> str:
+        """Returns when the worker is lost: what happened, to follow "its worker"."""
+        unanswered = 0
+        every_seconds = min(_EVERY_SECONDS, self._unresponsive_seconds or _EVERY_SECONDS)
+        async with client(self._identity, timeout_seconds=None) as http:
+            while unanswered < _PROBES:
+                if not unanswered:
+                    await anyio.sleep(every_seconds)
+                if self._look is not None:
+                    self._look()
+                status = await self._status(http) if self._unresponsive_seconds else 200
+                if status == _ENGINE_DEAD:
+                    return "said that its engine is dead (GET /health: 503)"
+                unanswered = unanswered + 1 if status is None else 0
+        return f"did not answer GET /health for {self._unresponsive_seconds:g} s (stop.unresponsive_seconds)"
+
+    async def _status(self, http: httpx.AsyncClient) -> int | None:
+        """Of one answer; None if there was none in this probe's share of the time."""
+        with anyio.move_on_after(self._unresponsive_seconds / _PROBES):
+            while True:
+                try:
+                    return (await http.get("/health")).status_code
+                except httpx.HTTPError:  # noqa: PERF203 - it waits anyway
+                    await anyio.sleep(_REFUSED_PAUSE_SECONDS)
+        return None
