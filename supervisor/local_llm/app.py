@@ -18,7 +18,7 @@ from local_llm.catalog.card import ModelCard
 from local_llm.catalog.catalog import Catalog
 from local_llm.errors import MethodNotAllowed, NotFound, ServiceError
 from local_llm.gateway.endpoints import ENDPOINTS
-from local_llm.gateway.gateway import Gateway, request_id
+from local_llm.gateway.gateway import Gateway, access_log, request_id
 from local_llm.gateway.keys import KeyCheck
 from local_llm.switchboard.switchboard import Switchboard
 
@@ -69,6 +69,7 @@ class App:
             if endpoint is not None and scope["method"] != "POST":
                 raise MethodNotAllowed(f"{path} is called with POST.", allow="POST")
         except ServiceError as error:
+            _log_refusal(scope, error)
             body = endpoint.error_body(error) if endpoint else None
             await _json(error, body)(scope, receive, identified)
             return
@@ -110,6 +111,12 @@ class App:
 
     def _states(self) -> dict[str, str]:
         return {each.card.id: STAGE_TO_STATE[each.stage] for each in self._switchboard.standings()}
+
+
+def _log_refusal(scope: Scope, error: ServiceError) -> None:
+    client = (scope.get("client") or (None,))[0]
+    fields = {"path": scope["path"], "status": error.status, "error": error.code, "client": client}
+    access_log.warning("refused", extra={"fields": fields})
 
 
 def _with_request_id(scope: Scope, send: Send) -> Send:

@@ -104,6 +104,7 @@ def serve(
     except (ModelsDirUnreadable, KeysUnreadable, server.AddressInUse) as error:
         _fail(str(error))
     terminal.show_banner(found, settings, listener.getsockname()[1])
+    server.raise_descriptor_limit()
     uvloop.run(server.serve(settings, listener, keys))
 
 

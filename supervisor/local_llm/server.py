@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import lru_cache, partial
 
 import anyio
 import uvicorn
@@ -33,6 +34,10 @@ log = logging.getLogger(__name__)
 
 LAST_ANSWERS_SECONDS = 2.0
 """After the last worker has gone: for the last bytes to leave."""
+
+
+MOST_DESCRIPTORS = 65_536
+"""Enough for every client that may wait, and its worker's connection."""
 
 
 class AddressInUse(Exception):
@@ -68,6 +73,14 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
+def raise_descriptor_limit() -> None:
+    """Lets this process open as many files as it may: the usual 1024 is used up by as many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]) -> None:
     """Serves until SIGTERM or SIGINT; returns when all workers are gone.
 
@@ -88,7 +101,7 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
             switchboard = Switchboard(
                 limits=limits(settings),
                 launch=launcher.worker,
-                describe=lambda card: describe(card, settings),
+                describe=lru_cache(1024)(lambda card: describe(card, settings)),
                 costs=cost_file.read(),
                 remember=cost_file.write,
             )

@@ -61,8 +61,8 @@ def switch(
 
         first = threading.Thread(target=ask, args=("a",))
         first.start()
-        served.wait_for_log("worker loading", model="a")
-        (pid,) = [each.pid for each in served.descendants() if "server.py" in " ".join(each.cmdline())]
+        # "its program runs as process 4711"
+        pid = int(served.wait_for_log("worker loading", model="a")["reason"].rpartition(" ")[2])
         gpus.write(*loaded(pid))
         first.join()
         assert moment.answers.pop().headers["x-fake-pid"] == str(pid)

@@ -42,7 +42,8 @@ def describe(card: ModelCard, settings: Settings) -> Model:
         pattern == card.kind.value or fnmatchcase(card.id, pattern) for pattern in settings.residency.keep
     )
     return Model(
-        key=f"{card.id}@{card.fingerprint}",
+        # A worker answers to the names it was started with: a further alias makes it another one too.
+        key=f"{'|'.join(card.served_names)}@{card.fingerprint}",
         label=card.id,
         first_guess_seconds=IMPORT_SECONDS[card.engine] + card.size_bytes / READ_BYTES_PER_SECOND,
         need_bytes=need_bytes(card, settings),
