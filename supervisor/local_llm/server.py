@@ -18,6 +18,7 @@ from local_llm.admin.admin import Admin
 from local_llm.admin.feed import EventFeed
 from local_llm.app import App
 from local_llm.catalog.catalog import Catalog
+from local_llm.fit import Fit
 from local_llm.gateway.forward import DataPath
 from local_llm.gateway.gateway import Gateway
 from local_llm.gateway.keys import KeyCheck
@@ -97,11 +98,12 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
     # The signals first and to the last: one that comes while the rest is made or ended must not kill us.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with Launcher(settings) as launcher, DataPath() as data_path:
-            cost_file = CostFile(settings, os.environ)
+            cost_file, fit = CostFile(settings, os.environ), Fit(settings)
             switchboard = Switchboard(
                 limits=limits(settings),
                 launch=launcher.worker,
                 describe=lru_cache(1024)(lambda card: describe(card, settings)),
+                check_fit=fit.check,
                 costs=cost_file.read(),
                 remember=cost_file.write,
             )
@@ -123,6 +125,7 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
             server = _Uvicorn(_uvicorn_config(settings, app))
             async with switchboard, anyio.create_task_group() as tasks:
                 tasks.start_soon(_obey, signals, server, settings, switchboard, launcher, feed)
+                tasks.start_soon(fit.measure)
                 tasks.start_soon(load_unasked, settings.residency, catalog, switchboard)
                 host, port = listener.getsockname()[:2]
                 log.info(

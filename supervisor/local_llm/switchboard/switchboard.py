@@ -72,6 +72,8 @@ class Switchboard:
         limits: of the policy.
         launch: makes a worker, not yet started, for a card.
         describe: what the policy must know of a card.
+        check_fit: raises a ServiceError for a card that can never be loaded here, before anything is stopped
+            for it.
         costs: of switches, from earlier runs.
         remember: called with all costs when one was measured.
 
@@ -84,6 +86,7 @@ class Switchboard:
         limits: Limits,
         launch: Callable[[ModelCard], Worker],
         describe: Callable[[ModelCard], Model],
+        check_fit: Callable[[ModelCard], None] | None = None,
         costs: SwitchCosts | None = None,
         remember: Callable[[SwitchCosts], None] | None = None,
     ) -> None:
@@ -91,6 +94,7 @@ class Switchboard:
         self._remember = remember
         self._launch = launch
         self._describe = describe
+        self._check_fit = check_fit
         self._cards: dict[str, ModelCard] = {}
         self._lives: dict[WorkerNumber, _Life] = {}
         self._leases: dict[Ticket, Lease] = {}
@@ -134,6 +138,8 @@ class Switchboard:
         Raises:
             ServiceError: the model cannot be had now; the error says why.
         """
+        if self._check_fit is not None:
+            self._check_fit(card)
         asked_at = self._now()
         self._last_ticket += 1
         ticket = Ticket(self._last_ticket)
