@@ -7,6 +7,7 @@ The user's arguments come last, so they win over ours, the model's over the engi
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +37,9 @@ _QUIET = {
     # directory where the supervisor was started would be imported. (From Python 3.11 on.)
     "PYTHONSAFEPATH": "1",
 }
+
+
+_PRIVATE = re.compile(r"^LOCAL_LLM_|_API_KEY$|_TOKEN$|SECRET|PASSWORD", re.IGNORECASE)
 
 
 def launch(
@@ -124,14 +128,11 @@ def _cpu_env(settings: Settings, devices: Sequence[Device]) -> dict[str, str]:
 def inheritable(environment: Mapping[str, str]) -> dict[str, str]:
     """The supervisor's environment less what a worker has no business to know.
 
-    Our own settings go (they may hold the clients' keys), and every ``..._API_KEY``: those of other
-    services are none of a model's business, and with VLLM_API_KEY vLLM would demand that key too.
+    Our own settings go (they may hold the clients' keys), and every ``..._API_KEY``, ``..._TOKEN`` and
+    ``...SECRET...``: those of other services are none of a model's business, which may bring code of its
+    own. With VLLM_API_KEY vLLM would demand that key too; without a hub, HF_TOKEN is of no use.
     """
-    return {
-        name: value
-        for name, value in environment.items()
-        if not name.startswith("LOCAL_LLM_") and not name.endswith("_API_KEY")
-    }
+    return {name: value for name, value in environment.items() if not _PRIVATE.search(name)}
 
 
 def is_set(args: Iterable[str], flag: str) -> bool:
