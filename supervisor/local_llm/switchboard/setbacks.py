@@ -25,7 +25,7 @@ class Setback:
     label: str
     count: int
     until: float
-    error: ServiceError
+    message: str  # not the error itself: its traceback holds the dead worker and all it knew
     ready_at: float = math.inf
 
 
@@ -42,7 +42,7 @@ class Setbacks:
             return None
         left = setback.until - at
         return LoadFailedError(
-            f"{setback.error.message}\nIt is tried again in {left:.0f} s at the earliest "
+            f"{setback.message}\nIt is tried again in {left:.0f} s at the earliest "
             f"({setback.count} failures in a row).",
             retry_after_seconds=left,
         )
@@ -75,11 +75,13 @@ class Setbacks:
 
     def _note(self, model: Model, at: float, error: ServiceError, *, free: int) -> None:
         for each, setback in list(self.by_key.items()):
-            if at > setback.until + REMEMBERED_SECONDS or at >= setback.ready_at + STEADY_SECONDS:
+            forgotten = at > setback.until + REMEMBERED_SECONDS or at >= setback.ready_at + STEADY_SECONDS
+            replaced = setback.label == model.label and each != model.key and at >= setback.until
+            if forgotten or replaced:
                 del self.by_key[each]
         count = self.by_key[model.key].count + 1 if model.key in self.by_key else 1
         until = at + _cooldown_seconds(count - free)
-        self.by_key[model.key] = Setback(model.label, count, until, error)
+        self.by_key[model.key] = Setback(model.label, count, until, error.message)
 
 
 def _cooldown_seconds(failures: int) -> float:

@@ -55,6 +55,6 @@ def standings(policy: Policy, workers: Mapping[WorkerNumber, Worker], now: float
 def cooldowns(policy: Policy, now: float) -> list[Cooldown]:
     """Every model that is left alone now."""
     return [
-        Cooldown(each.label, each.count, each.until - now, each.error.message)
+        Cooldown(each.label, each.count, each.until - now, each.message)
         for each in policy.setbacks.cooling(now)
     ]
