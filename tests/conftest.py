@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +30,9 @@ def _marks() -> Iterator[None]:
     patch.setenv("XDG_STATE_HOME", folder)
     patch.setenv("FAKE_ENGINE_MARK", str(os.getpid()))
     patch.setattr(tempfile, "tempdir", None)
+    # A job in the background of a shell ignores SIGINT, and what it starts does so too (seen under nohup):
+    # a Ctrl-C that a test sends would go unheard.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     # Daemons that escape the program under test come to this process, and are seen.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, ctypes.c_ulong(1), 0, 0, 0)
     yield

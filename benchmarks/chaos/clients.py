@@ -16,9 +16,6 @@ import anyio
 
 from benchmarks.chaos.asking import Ask, Manner
 
-HUNG_SECONDS = 90.0
-"""Far beyond every deadline of the server: a request that takes longer hangs."""
-
 SLOW_READ_BYTES = 8192
 LONGEST_SLOW_SECONDS = 8.0
 
@@ -36,7 +33,7 @@ class Seen:
         body: as far as it came.
         broke: how the connection failed; None if it did not.
         left: the client went away before the answer was complete.
-        hung: it did so after HUNG_SECONDS.
+        hung: it did so because no end was in sight.
     """
 
     began: float = field(default_factory=time.monotonic)
@@ -51,10 +48,16 @@ class Seen:
 
 
 class Clients:
-    """Connections to the server: kept alive for most, new and narrow ones for those who read slowly."""
+    """Connections to the server: kept alive for most, new and narrow ones for those who read slowly.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        url: of the server.
+        hung_seconds: a request that takes longer hangs; far beyond every deadline of the server.
+    """
+
+    def __init__(self, url: str, hung_seconds: float) -> None:
         self._url = url
+        self._hung_seconds = hung_seconds
         timeout = aiohttp.ClientTimeout(total=None)
         self._usual = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
         narrow = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_narrow_socket)
@@ -63,7 +66,8 @@ class Clients:
     async def send(self, ask: Ask) -> Seen:
         """Does one request; never raises for what the server does."""
         seen = Seen()
-        patience = ask.seconds if ask.manner in (Manner.LEAVES_EARLY, Manner.SHOUTS) else HUNG_SECONDS
+        leaves = ask.manner in (Manner.LEAVES_EARLY, Manner.SHOUTS)
+        patience = ask.seconds if leaves else self._hung_seconds
         with anyio.move_on_after(patience) as limit:
             try:
                 if ask.manner is Manner.SHOUTS:
@@ -74,7 +78,7 @@ class Clients:
                 seen.broke = f"{type(error).__name__}: {error}"
         seen.ended = time.monotonic()
         seen.left = seen.left or limit.cancelled_caught
-        seen.hung = limit.cancelled_caught and patience == HUNG_SECONDS
+        seen.hung = limit.cancelled_caught and not leaves
         return seen
 
     async def close(self) -> None:
@@ -133,9 +137,9 @@ def _narrow_socket(address: Any) -> socket.socket:
 
 
 @asynccontextmanager
-async def clients_of(url: str) -> AsyncIterator[Clients]:
+async def clients_of(url: str, hung_seconds: float) -> AsyncIterator[Clients]:
     """Clients whose connections are closed in the end."""
-    clients = Clients(url)
+    clients = Clients(url, hung_seconds)
     try:
         yield clients
     finally:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractAsyncContextManager, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Scenario:
         supervisor_seconds: between two ends of the supervisor.
         longest: text sent, in words.
         least_switches: in a minute.
+        hung_seconds: a request that takes longer hangs.
         settings: of the server.
     """
 
@@ -58,6 +59,7 @@ class Scenario:
     supervisor_seconds: float
     longest: int
     least_switches: float
+    hung_seconds: float
     settings: Mapping[str, Any]
 
 
@@ -69,6 +71,7 @@ FAKE = Scenario(
     supervisor_seconds=40.0,
     longest=20_000,
     least_switches=20,
+    hung_seconds=90.0,
     settings={
         "max_body_bytes": MAX_BODY_BYTES,
         "queue": {"drain_max_seconds": 3, "max_wait_seconds": 60},
@@ -80,15 +83,16 @@ FAKE = Scenario(
 REAL = Scenario(
     clients=6,
     client_pause_seconds=4.0,
-    strike_seconds=40.0,
-    folder_seconds=60.0,
+    strike_seconds=20.0,
+    folder_seconds=30.0,
     supervisor_seconds=100.0,
     longest=200,
     least_switches=1,
+    hung_seconds=400.0,
     settings={
         "max_body_bytes": MAX_BODY_BYTES,
         "queue": {"drain_max_seconds": 60, "max_wait_seconds": 240},
-        "load": {"stream_feedback_after_seconds": 5},
+        "load": {"stall_seconds": 60, "stream_feedback_after_seconds": 5},
         "stop": {"grace_seconds": 5, "unresponsive_seconds": 15, "shutdown_grace_seconds": 10},
     },
 )
@@ -172,7 +176,7 @@ class Storm:
         """A storm of so many seconds; returns when the last client has its answer."""
         until = time.monotonic() + seconds
         scenario = self._scenario
-        async with clients_of(self._program.url) as clients, anyio.create_task_group() as tasks:
+        async with self._new_clients() as clients, anyio.create_task_group() as tasks:
             for number, chance in enumerate(self._clients):
                 tasks.start_soon(self._be_a_client, clients, number, chance, until)
             tasks.start_soon(self._act, self._strike, self._striker, scenario.strike_seconds, until)
@@ -180,6 +184,9 @@ class Storm:
             tasks.start_soon(self._weigh, until)
             if ends_of_supervisor:
                 tasks.start_soon(self._end_the_supervisor, until)
+
+    def _new_clients(self) -> AbstractAsyncContextManager[Clients]:
+        return clients_of(self._program.url, self._scenario.hung_seconds)
 
     async def _be_a_client(self, clients: Clients, number: int, chance: random.Random, until: float) -> None:
         while await _slept(pause_seconds(chance, self._scenario.client_pause_seconds), until):
@@ -244,7 +251,7 @@ class Storm:
         """Nothing is wrong any more: every model answers, and what the server holds is noted."""
         self._folders.mend_all()
         chance = self._chance("calm")
-        async with clients_of(self._program.url) as clients:
+        async with self._new_clients() as clients:
             # The bystander last: it is what is loaded while the weight is taken.
             for model in sorted(self._folders.models, key=lambda each: each.bystander):
                 for number in range(2):
@@ -279,7 +286,7 @@ class Storm:
     async def _end(self) -> None:
         """SIGTERM in the middle of requests, then nothing may be left."""
         chance = self._chance("end")
-        async with clients_of(self._program.url) as clients, anyio.create_task_group() as tasks:
+        async with self._new_clients() as clients, anyio.create_task_group() as tasks:
             for number in range(self._scenario.clients):
                 model = chance.choice(self._folders.models)
                 ask = asking.well_formed(chance, f"end-{number}", model)

@@ -66,7 +66,6 @@ def switch(
         gpus.write(*loaded(pid))
         first.join()
         assert moment.answers.pop().headers["x-fake-pid"] == str(pid)
-        # The worker looks once more when it is ready; then it knows whether NVML shows its processes.
         second = threading.Thread(target=ask, args=("b",))
         second.start()
         try:

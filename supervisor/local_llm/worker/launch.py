@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,13 +63,27 @@ class Launch:
     devices: tuple[Device, ...] = ()
 
 
+_FIRST_PORT = 20_000
+
+
+def _first_ephemeral_port() -> int:
+    with suppress(OSError, ValueError, IndexError):
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    return _FIRST_PORT
+
+
 def free_port() -> int:
     """A loopback port that nobody listens on now.
 
-    Another program may take it before the worker does; then the worker fails to bind, and readiness
+    It lies below those that the kernel gives to outgoing connections: among them it would soon be taken.
+    Another program may still take it before the worker does; then the worker fails to bind, and readiness
     does not mistake the other for it.
     """
+    end = _first_ephemeral_port()
+    for port in random.SystemRandom().sample(range(_FIRST_PORT, end), min(50, max(0, end - _FIRST_PORT))):
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+        return int(probe.getsockname()[1])

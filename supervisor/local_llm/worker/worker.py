@@ -199,6 +199,8 @@ class Worker:
             race.start_soon(until_over)
             await self._started.wait()
             failure = await Probe(self._identity).until_answered()
+            # While it lives for certain: which of its processes NVML shows is the proof of their end later.
+            await anyio.to_thread.run_sync(self._look)
             race.cancel_scope.cancel()
         if self._stopping.is_set():
             ended = await self.wait_ended()
@@ -282,7 +284,6 @@ class Worker:
     async def _feel_pulse(self) -> None:
         """While it is ready: notices that it answers no more, and kills it."""
         await self._ready.wait()
-        await anyio.to_thread.run_sync(self._look)
         seconds = self._settings.stop.unresponsive_seconds
         lost = await Pulse(self._identity, seconds, self._outcome.look).until_lost()
         if self.phase is Phase.READY:
