@@ -170,6 +170,17 @@ def test_stop_lets_the_worker_end_by_itself(supervisor: Supervisor) -> None:
     assert supervisor.log_to_its_end() == "bye\n"
 
 
+def test_a_stop_right_behind_the_launch_is_heard(supervisor: Supervisor) -> None:
+    """Both lie in the socket before the nanny has begun to read (seen in chaos: it waited for a kill)."""
+    launch = {"op": "launch", "argv": ["sleep", "600"], "env": {"PATH": os.environ["PATH"]}, "cwd": "/"}
+    stop = {"op": "stop", "grace_seconds": 30}
+    messages = [{**launch, "temporary": str(supervisor.temporary)}, stop]
+    supervisor.socket.sendall(b"".join(json.dumps(each).encode() + b"\n" for each in messages))
+    supervisor.event("started")
+    assert supervisor.event("exited")["signal"] == signal.SIGTERM
+    supervisor.gone()
+
+
 DEAF = 'trap "" TERM; echo up; while :; do sleep 0.05; done'
 
 

@@ -27,6 +27,7 @@ class Control:
         connection.setblocking(False)
         self._connection = connection
         self._unfinished = b""
+        self._kept: list[Message] = []
         self.closed = False
 
     def fileno(self) -> int:
@@ -37,14 +38,24 @@ class Control:
         """The first message, or None if the supervisor left before it said what to launch."""
         while not self.closed:
             select.select([self], [], [])
-            for message in self.receive():
+            messages = self.receive()
+            for position, message in enumerate(messages, start=1):
                 if message.get("op") == "launch":
+                    # A stop may have come right behind it: lost, the worker would outlive the order.
+                    self._kept = messages[position:]
                     return message
                 self.send("trouble", message="expected a launch first")
         return None
 
     def receive(self) -> list[Message]:
-        """All complete messages that have arrived; sets `closed` at the end of the stream."""
+        """All complete messages that have arrived; sets `closed` at the end of the stream.
+
+        The first call after a launch has what came together with it, for which no `select` wakes.
+        """
+        kept, self._kept = self._kept, []
+        return kept + self._arrived()
+
+    def _arrived(self) -> list[Message]:
         try:
             data = self._connection.recv(1 << 20)
         except (BlockingIOError, InterruptedError):

@@ -99,6 +99,8 @@ class Nanny:
         """Until the main process has ended, its grace is over, or the supervisor is gone."""
         born = time.monotonic()
         look_at = born
+        for message in self._control.receive():
+            self._obey(message)
         while self._worker is not None and not self._control.closed:
             now = time.monotonic()
             if self._kill_at is not None and now >= self._kill_at:
