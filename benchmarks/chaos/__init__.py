@@ -14,6 +14,7 @@ repeats the decisions; when they strike also depends on the machine.
     faults      what is done to processes
     program     the server: its lives, its log, its memory
     leftovers   what must not be there at the end
+    scenario    how wild it gets, with which settings
     storm       all of them together, in phases
     report      the figures
 """

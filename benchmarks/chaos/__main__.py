@@ -13,7 +13,8 @@ import anyio
 from benchmarks.chaos import storm
 from benchmarks.chaos.program import Program
 from benchmarks.chaos.report import progress, table, violations
-from benchmarks.chaos.storm import FAKE, REAL, Figures
+from benchmarks.chaos.scenario import FAKE, REAL
+from benchmarks.chaos.storm import Figures
 
 
 def main() -> None:
