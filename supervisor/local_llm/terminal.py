@@ -19,7 +19,8 @@ from local_llm.settings import Settings
 EXAMPLES: dict[Kind, tuple[str, dict[str, Any]]] = {
     Kind.CHAT: (
         "/v1/chat/completions",
-        {"messages": [{"role": "user", "content": "What is the capital of France?"}]},
+        # Not left to chance: at its usual temperature the demonstration's model says anything.
+        {"temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]},
     ),
     Kind.BASE: ("/v1/completions", {"prompt": "The capital of France is", "max_tokens": 16}),
     Kind.EMBEDDING: ("/v1/embeddings", {"input": "The capital of France"}),
