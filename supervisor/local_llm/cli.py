@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from local_llm import __version__
 from local_llm.settings import Settings
 from local_llm.settings_sources import SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from local_llm.admin.client import AdminClient
 
 app = typer.Typer(
     name="local-llm",
@@ -143,16 +148,13 @@ def status(
     from rich.console import Console
 
     from local_llm.admin import watching
-    from local_llm.admin.client import AdminClient, AdminError
     from local_llm.admin.tables import status_view
 
     try:
-        with AdminClient(url, key) as client:
+        with _asking(url, key) as client:
             if watch:
                 watching.watch(client, as_json=as_json)
             found = client.status()
-    except AdminError as error:
-        _fail(str(error))
     except KeyboardInterrupt:  # how --watch is left
         raise typer.Exit from None
     if as_json:
@@ -168,13 +170,8 @@ def load(
     key: KeyFlag = None,
 ) -> None:
     """Load a model into a running server; returns when it is ready. Past failures are forgotten."""
-    from local_llm.admin.client import AdminClient, AdminError
-
-    try:
-        with AdminClient(url, key) as client:
-            typer.echo(f"{client.load(model)['model']} is loaded")
-    except AdminError as error:
-        _fail(str(error))
+    with _asking(url, key) as client:
+        typer.echo(f"{client.load(model)['model']} is loaded")
 
 
 @app.command()
@@ -184,14 +181,21 @@ def unload(
     key: KeyFlag = None,
 ) -> None:
     """Let a model of a running server go, once its running requests are answered."""
+    with _asking(url, key) as client:
+        told = client.unload(model)
+    typer.echo(f"{told['model']} is {'being unloaded' if told['state'] == 'unloading' else 'not loaded'}")
+
+
+@contextmanager
+def _asking(url: str, key: str | None) -> Iterator[AdminClient]:
+    """A client of a running server; what it refuses ends the program with a line."""
     from local_llm.admin.client import AdminClient, AdminError
 
     try:
         with AdminClient(url, key) as client:
-            told = client.unload(model)
+            yield client
     except AdminError as error:
         _fail(str(error))
-    typer.echo(f"{told['model']} is {'being unloaded' if told['state'] == 'unloading' else 'not loaded'}")
 
 
 def _settings(config: Path | None, **flags: Any) -> Settings:
