@@ -93,11 +93,12 @@ def serve(
     """
     import uvloop
 
-    from local_llm import logs, server, terminal
+    from local_llm import allocator, logs, server, terminal
     from local_llm.catalog.catalog import Catalog
     from local_llm.catalog.walk import ModelsDirUnreadable
     from local_llm.gateway.keys import KeysUnreadable, load_keys
 
+    allocator.stay_small()
     settings = _settings(
         config, models_dir=models, host=host, port=port, log_format=log_format, log_level=log_level
     )
