@@ -21,12 +21,15 @@ import pytest
 from local_llm_worker.nanny import proc
 
 ROOT = Path(__file__).parents[2]
+NANNY = "local_llm_worker.nanny"
 
 
 class Supervisor:
     """The other end of a nanny's control socket and log pipe."""
 
-    def __init__(self, tmp_path: Path, control_fd_above: int = 0) -> None:
+    def __init__(
+        self, tmp_path: Path, control_fd_above: int = 0, program: tuple[str, ...] = ("-m", NANNY)
+    ) -> None:
         self.temporary = tmp_path / "w1"
         self.temporary.mkdir()
         self.socket, theirs = socket.socketpair()
@@ -35,7 +38,7 @@ class Supervisor:
         self.socket.settimeout(30)
         self.log, log_writer = os.pipe()
         descriptors = (theirs.fileno(), log_writer)
-        command = [sys.executable, "-m", "local_llm_worker.nanny"]
+        command = [sys.executable, *program]
         command += ["--control-fd", str(descriptors[0]), "--log-fd", str(descriptors[1])]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "workers")}
         self.nanny = subprocess.Popen(command, pass_fds=descriptors, env=environment, stderr=log_writer)
@@ -71,15 +74,19 @@ class Supervisor:
         assert not self.temporary.exists()
         return event
 
+    def close(self) -> None:
+        """Hangs up."""
+        self.events.close()
+        self.socket.close()
+        self.nanny.wait(30)
+
 
 @pytest.fixture
 def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     """A nanny that waits for its launch."""
     supervisor = Supervisor(tmp_path)
     yield supervisor
-    supervisor.events.close()
-    supervisor.socket.close()
-    supervisor.nanny.wait(30)
+    supervisor.close()
 
 
 def test_a_short_life(supervisor: Supervisor) -> None:
@@ -125,6 +132,17 @@ def test_the_worker_starts_clean(supervisor: Supervisor) -> None:
     # The one further file is the listing of the files. SIGPIPE and SIGXFSZ are ignored by Python itself;
     # signal 32 is glibc's own, and some shells hand it down ignored.
     assert supervisor.log_to_its_end() == "1 0 0 True 9\n"
+
+
+def test_the_worker_is_the_first_to_go_when_memory_ends(supervisor: Supervisor) -> None:
+    """The kernel's OOM killer takes the worker rather than its nanny, or the supervisor."""
+    supervisor.launch("cat", "/proc/self/oom_score_adj")
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert int(Path(f"/proc/{supervisor.nanny.pid}/oom_score_adj").read_text()) == own
+    supervisor.event("started")
+    supervisor.event("exited")
+    supervisor.gone()
+    assert int(supervisor.log_to_its_end()) == max(500, own)
 
 
 @pytest.mark.parametrize(
@@ -304,6 +322,35 @@ def test_shared_memory_is_unlinked(supervisor: Supervisor, prefix: str) -> None:
         assert not left.exists()
     finally:
         older.unlink()
+
+
+NEVER_LOOKS = """
+from local_llm_worker.nanny import life
+life._LOOK_AT_LEAST_SECONDS = life._LOOK_AT_MOST_SECONDS = 3600
+from local_llm_worker.nanny.__main__ import main
+main()
+"""
+
+DIES_ONCE_NOTED = """
+import os, signal, sys, time
+time.sleep(0.2)  # past the look at its birth
+kept = open(sys.argv[1], "w")
+while not os.path.exists(os.environ["NOTES"]):
+    pass
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_segments_are_noted_when_they_are_made(tmp_path: Path) -> None:
+    """The kernel tells the nanny of each, so that there is no need to wait for its next look."""
+    supervisor = Supervisor(tmp_path, program=("-c", NEVER_LOOKS))
+    left = Path(f"/dev/shm/fake-engine-{os.getpid()}-noted")
+    notes = str(supervisor.temporary / ".shared-memory")
+    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_ONCE_NOTED, str(left), NOTES=notes)
+    supervisor.event("started")
+    assert supervisor.event("exited")["signal"] == signal.SIGKILL
+    assert supervisor.gone()["shm_unlinked"] == [left.name]
+    supervisor.close()
 
 
 def test_bad_messages_are_survived(supervisor: Supervisor) -> None:

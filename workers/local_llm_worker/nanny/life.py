@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from local_llm_worker.nanny.control import Control, Message
 from local_llm_worker.nanny.proc import Process, descendants
-from local_llm_worker.nanny.shared_memory import SharedMemory
+from local_llm_worker.nanny.shared_memory import NewSegments, SharedMemory
 from local_llm_worker.nanny.spawn import (
     Launch,
     NotStarted,
@@ -72,6 +72,7 @@ class Nanny:
     def __init__(self, control: Control, launch: Launch) -> None:
         self._control = control
         self._launch = launch
+        self._new_segments = NewSegments()
         self._shared_memory = SharedMemory(launch.temporary)
         self._children = ChildSignals()
         self._worker: int | None = None  # its main process, while that lives
@@ -110,8 +111,12 @@ class Nanny:
                 pause = min(max((now - born) / 10, _LOOK_AT_LEAST_SECONDS), _LOOK_AT_MOST_SECONDS)
                 look_at = now + pause
             until = look_at if self._kill_at is None else min(look_at, self._kill_at)
-            sources: list[Control | ChildSignals] = [self._control, self._children]
+            told = self._new_segments.sources
+            sources: list[Control | ChildSignals | int] = [self._control, self._children, *told]
             readable = select.select(sources, [], [], max(0.0, until - now))[0]
+            if told and told[0] in readable:
+                self._new_segments.forget()
+                look_at = 0.0
             if self._control in readable:
                 for message in self._control.receive():
                     self._obey(message)

@@ -1,12 +1,13 @@
 """What /proc says of processes."""
 
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH115, PTH123, PTH208
 # The nanny's start counts: it does without pathlib.
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the kernel's place for POSIX shared memory, not a temporary file
@@ -55,6 +56,23 @@ def descendants(root: int) -> list[Process]:
         found += below
         unvisited += [process.pid for process in below]
     return found
+
+
+def held_shared_memory(pid: int) -> set[str]:
+    """Names under /dev/shm that the process has mapped or open, and that nobody has unlinked yet."""
+    return mapped_shared_memory(pid) | _open_shared_memory(pid)
+
+
+def _open_shared_memory(pid: int) -> set[str]:
+    names: set[str] = set()
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for descriptor in os.listdir(folder):
+            with suppress(OSError):
+                target = os.fsencode(os.readlink(f"{folder}/{descriptor}"))
+                if target.startswith(_MAPPED_PREFIX) and not target.endswith(b" (deleted)"):
+                    names.add(os.fsdecode(target.removeprefix(_MAPPED_PREFIX)))
+    return names
 
 
 def mapped_shared_memory(pid: int) -> set[str]:

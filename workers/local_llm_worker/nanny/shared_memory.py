@@ -1,8 +1,9 @@
 """Which shared-memory segments the worker's processes made, so that those they leave can be unlinked.
 
 The kernel does not say who made a segment. What a process has mapped it does say, but only while the
-process lives; and a SIGKILLed tree is dead before anybody can look. So the nanny looks now and then.
-Each SIGKILL of a vLLM tree left two segments, of 168 and 252 MB.
+process lives; and a SIGKILLed tree is dead before anybody can look. So the nanny looks as soon as the
+kernel tells that a segment was made, and now and then. (Each SIGKILL of a vLLM tree left two segments,
+of 168 and 252 MB.)
 """
 
 # ruff: noqa: PTH108, PTH118, PTH123, PTH208
@@ -10,15 +11,43 @@ Each SIGKILL of a vLLM tree left two segments, of 168 and 252 MB.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from local_llm_worker.nanny.proc import SHARED_MEMORY, mapped_shared_memory, processes
+from local_llm_worker.nanny.proc import SHARED_MEMORY, held_shared_memory, mapped_shared_memory, processes
 
 # In the worker's temporary folder, one name a line: for the supervisor, should the nanny be killed.
 NOTES_FILE = ".shared-memory"
+
+
+_IN_CREATE, _IN_MOVED_TO = 0x100, 0x80
+_EVENT_BYTES = 1 << 16
+
+
+class NewSegments:
+    """Wakes a `select` when something appears in /dev/shm; whose it is, it does not say."""
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._descriptor >= 0:
+            libc.inotify_add_watch(
+                self._descriptor, os.fsencode(SHARED_MEMORY), ctypes.c_uint32(_IN_CREATE | _IN_MOVED_TO)
+            )
+
+    @property
+    def sources(self) -> list[int]:
+        """For `select`; none where the kernel gives no more watches (fs.inotify.max_user_instances)."""
+        return [self._descriptor] if self._descriptor >= 0 else []
+
+    def forget(self) -> None:
+        """What was told up to now is known."""
+        with suppress(OSError):
+            while os.read(self._descriptor, _EVENT_BYTES):
+                pass
 
 
 class SharedMemory:
@@ -56,7 +85,7 @@ class SharedMemory:
         found: set[str] = set()
         for each in pids:
             self.remember(each)
-            found |= mapped_shared_memory(each)
+            found |= held_shared_memory(each)
         for name in _existing():
             for pid in self._pids.intersection(re.split(r"[^0-9A-Za-z]+", name)):
                 self._named_after[name] = pid

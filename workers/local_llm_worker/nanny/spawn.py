@@ -12,6 +12,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
+# Half of all memory on top of its own use, in the eyes of the kernel's OOM killer: a worker can be started
+# again, and dies before the supervisor, its nanny, and most of what else runs on the machine.
+_OOM_SCORE_ADJUSTMENT = 500
+
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -120,6 +124,7 @@ def _become_worker(launch: Launch, nanny: int, log_fd: int, status_fd: int, star
         if os.getppid() != nanny:
             os._exit(0)
         os.setsid()
+        _die_first_of_hunger()
         _default_signals()
         _standard_streams(log_fd)
         os.chdir(launch.cwd)
@@ -146,6 +151,12 @@ def _default_signals() -> None:
     for each in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
         signal.signal(each, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def _die_first_of_hunger() -> None:
+    with suppress(OSError), open("/proc/self/oom_score_adj", "r+") as file:  # raising it needs no privilege
+        if int(file.read()) < _OOM_SCORE_ADJUSTMENT:
+            file.write(str(_OOM_SCORE_ADJUSTMENT))
 
 
 def _standard_streams(log_fd: int) -> None:
