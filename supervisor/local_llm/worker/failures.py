@@ -96,6 +96,10 @@ CAUSES: tuple[Cause, ...] = (
         "The engine is built for a GPU and sees none: is the NVIDIA driver loaded (containers: --gpus all)?",
     ),
     Cause(
+        r"libnuma\S*: cannot open|'_C' object has no attribute 'init_cpu_memory_env'",
+        "vLLM for the CPU needs libnuma: install it (Debian and Ubuntu: apt-get install libnuma1).",
+    ),
+    Cause(
         r"[Dd]river .*(?:is insufficient|is too old)|no kernel image is available|libcuda\S*: cannot open",
         "The NVIDIA driver or GPU does not fit the installed CUDA build: update the driver, or install "
         "another build of torch and vLLM.",

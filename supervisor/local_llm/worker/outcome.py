@@ -20,7 +20,7 @@ class Ended:
         asked: whether it had been asked to stop.
         not_started: why its program never ran; None if it did.
         killed_since: what it did, for which the supervisor killed it unasked; None if it did not.
-        memory: what is known of the host's memory, where a SIGKILL came from somewhere else.
+        memory: what is known of the host's memory, where it may be the reason of an end nobody asked for.
     """
 
     exit_code: int | None
@@ -37,9 +37,10 @@ class Ended:
             return f"could not be started ({self.not_started})"
         if self.killed_since is not None:
             return f"{self.killed_since} and was killed"
+        memory = f": {self.memory}" if self.memory else ""
         if self.signal is not None:
-            return f"was killed by {_signal_name(self.signal)}" + (f": {self.memory}" if self.memory else "")
-        return f"ended with exit code {self.exit_code}"
+            return f"was killed by {_signal_name(self.signal)}{memory}"
+        return f"ended with exit code {self.exit_code}{memory}"
 
 
 def _signal_name(number: int) -> str:
@@ -54,12 +55,15 @@ class Outcome:
 
     Attributes:
         asked: whether it had been asked to stop before it ended.
+        nanny_lost: its nanny was killed, and it with that.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self.nanny_lost = False
         # A nanny that is killed cannot tell how its worker ended; it ends by a SIGKILL as well.
         self._exit: tuple[int | None, int | None] = (None, signal.SIGKILL)
+        self._exited = False
         self._witness = MemoryWitness()
         self._not_started: str | None = None
         self._killed_since: str | None = None
@@ -80,8 +84,20 @@ class Outcome:
     def exited(self, code: int | None, number: int | None) -> None:
         """Its main process has ended, just now: with an exit code, or by a signal."""
         self._exit = (code, number)
-        if number == signal.SIGKILL and not self.asked:
+        self._exited = True
+        if self.asked:
+            return
+        if number == signal.SIGKILL:
             self._memory = self._witness.says()
+        elif code:
+            self._memory = self._witness.says_of_exit()
+
+    @property
+    def by_others(self) -> bool:
+        """Whether it ended, or will, for a reason outside of it: asked to, killed, no memory, never begun."""
+        killed = self._exited and self._exit[1] in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+        unborn = self._not_started is not None
+        return self.asked or killed or unborn or self.nanny_lost or self._memory is not None
 
     def ended(self, last_lines: Sequence[str]) -> Ended:
         """All that is known."""

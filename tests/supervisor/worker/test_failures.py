@@ -52,6 +52,10 @@ def test_every_log_is_used() -> None:
 
 # Those that no log shows, by the line that the engine or its libraries write.
 LINES = [
+    (
+        "AttributeError: '_OpNamespace' '_C' object has no attribute 'init_cpu_memory_env'",
+        "apt-get install libnuma1",
+    ),
     ("python: No module named local_llm_worker", "Install local-llm-interface"),
     (
         "ImportError: ... requires the following packages that were not found in your environment: einops.",
