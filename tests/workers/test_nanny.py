@@ -353,6 +353,26 @@ def test_segments_are_noted_when_they_are_made(tmp_path: Path) -> None:
     supervisor.close()
 
 
+DIES_AT_ONCE = """
+import os, signal, sys
+kept = open(sys.argv[1], "w")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_made_in_the_last_moment(supervisor: Supervisor) -> None:
+    """A worker that is killed before anybody can look at it leaves nothing; what somebody holds stays."""
+    mark = f"fake-engine-{os.getpid()}"
+    left, held = Path(f"/dev/shm/{mark}-last"), Path(f"/dev/shm/{mark}-held")
+    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_AT_ONCE, str(left))
+    with held.open("w"):
+        supervisor.event("started")
+        supervisor.event("exited")
+        assert supervisor.gone()["shm_unlinked"] == [left.name]
+        assert held.exists()
+    held.unlink()
+
+
 def test_bad_messages_are_survived(supervisor: Supervisor) -> None:
     """Whatever the supervisor writes, the nanny goes on."""
     supervisor.launch("sh", "-c", DEAF)

@@ -76,6 +76,7 @@ class Nanny:
         self._shared_memory = SharedMemory(launch.temporary)
         self._children = ChildSignals()
         self._worker: int | None = None  # its main process, while that lives
+        self._died_at: float | None = None  # in seconds since the epoch
         self._kill_at: float | None = None
         self._swept: dict[int, str] = {}
 
@@ -91,7 +92,7 @@ class Nanny:
         except Exception as problem:  # noqa: BLE001 - a nanny with a bug still takes its worker along
             self._control.send("trouble", message=repr(problem))
         self._sweep()
-        unlinked = self._shared_memory.unlink_leftovers()
+        unlinked = self._shared_memory.unlink_leftovers(self._died_at)
         shutil.rmtree(self._launch.temporary, ignore_errors=True)
         swept = [{"pid": pid, "name": name} for pid, name in self._swept.items()]
         self._control.send("gone", swept=swept, shm_unlinked=unlinked)
@@ -144,6 +145,7 @@ class Nanny:
             self._shared_memory.remember(pid)
             if pid == self._worker:
                 self._worker = None
+                self._died_at = time.time()
                 self._control.send(
                     "exited", code=code if code >= 0 else None, signal=-code if code < 0 else None
                 )

@@ -6,7 +6,7 @@ kernel tells that a segment was made, and now and then. (Each SIGKILL of a vLLM 
 of 168 and 252 MB.)
 """
 
-# ruff: noqa: PTH108, PTH118, PTH123, PTH208
+# ruff: noqa: PTH108, PTH116, PTH118, PTH123, PTH208
 # The nanny's start counts: it does without pathlib.
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from local_llm_worker.nanny.proc import SHARED_MEMORY, held_shared_memory, mapped_shared_memory, processes
+from local_llm_worker.nanny.proc import SHARED_MEMORY, held_shared_memory, processes
 
 # In the worker's temporary folder, one name a line: for the supervisor, should the nanny be killed.
 NOTES_FILE = ".shared-memory"
 
+
+_LAST_SECONDS = 1.0
 
 _IN_CREATE, _IN_MOVED_TO = 0x100, 0x80
 _EVENT_BYTES = 1 << 16
@@ -99,13 +101,17 @@ class SharedMemory:
         with suppress(OSError), open(self._notes_file, "a") as file:
             file.writelines(name + "\n" for name in sorted(found))
 
-    def unlink_leftovers(self) -> list[str]:
-        """Unlinks what is still there and belongs to no living process. Called when the worker's are dead."""
+    def unlink_leftovers(self, died_at: float | None) -> list[str]:
+        """Unlinks what is still there and belongs to no living process. Called when the worker's are dead.
+
+        Args:
+            died_at: when its main process ended, in seconds since the epoch; None: it was never seen to.
+        """
         self.note(())
-        left = self._noted & _existing()
+        left = (self._noted & _existing()) | self._last_made(died_at)
         if left:
             for process in processes():
-                left -= mapped_shared_memory(process.pid)
+                left -= held_shared_memory(process.pid)
                 # An id that was given away again: the name may be its new owner's.
                 left = {name for name in left if self._named_after.get(name) != str(process.pid)}
         unlinked = []
@@ -114,6 +120,24 @@ class SharedMemory:
                 os.unlink(os.path.join(SHARED_MEMORY, name))
                 unlinked.append(name)
         return unlinked
+
+    def _last_made(self, died_at: float | None) -> set[str]:
+        """What was made so shortly before the worker's death that nobody could look any more.
+
+        It must be this user's, and appear and be held by nobody within the same second: somebody else who
+        does that meanwhile would lose it. (Chaos left one such segment in a thousand switches.)
+        """
+        if died_at is None:
+            return set()
+        return {name for name in _existing() - self._older - self._noted if _made_just_before(died_at, name)}
+
+
+def _made_just_before(died_at: float, name: str) -> bool:
+    try:
+        status = os.stat(os.path.join(SHARED_MEMORY, name))
+    except OSError:
+        return False
+    return status.st_uid == os.geteuid() and 0 <= died_at - status.st_ctime <= _LAST_SECONDS
 
 
 def _existing() -> set[str]:
