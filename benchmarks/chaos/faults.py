@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import psutil
 
 NANNY_MODULE = "local_llm_worker.nanny"
+TEMPLATE_PROGRAMS = ("local_llm_worker.template", "fake_engine/template.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +29,27 @@ def worker_trees(supervisor_pid: int) -> list[WorkerTree]:
     with suppress(psutil.NoSuchProcess):
         for nanny in psutil.Process(supervisor_pid).children():
             with suppress(psutil.Error, ValueError, IndexError):
-                if NANNY_MODULE not in nanny.cmdline():
+                if NANNY_MODULE not in words(nanny):
                     continue
                 worker = nanny.children()[0]
-                found.append(WorkerTree(nanny, worker, _served_name(worker.cmdline())))
+                found.append(WorkerTree(nanny, worker, _served_name(words(worker))))
     return found
+
+
+def templates(supervisor_pid: int) -> list[psutil.Process]:
+    """The warm templates that exist now."""
+    found: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        for each in psutil.Process(supervisor_pid).children():
+            with suppress(psutil.Error):
+                if any(word.endswith(TEMPLATE_PROGRAMS) for word in words(each)):
+                    found.append(each)
+    return found
+
+
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; one that a forked process gave itself is a single argument."""
+    return " ".join(process.cmdline()).split()
 
 
 def _served_name(command: list[str]) -> str:
@@ -78,9 +95,11 @@ PROCESS_FAULTS: dict[str, tuple[int, Callable[[WorkerTree], None]]] = {
 }
 """By name: how often in relation to the others, and what is done."""
 
+TEMPLATE_FAULT, TEMPLATE_WEIGHT = "template SIGKILLed", 1
+
 
 def strike(chance: random.Random, supervisor_pid: int, spared: Collection[str]) -> str | None:
-    """Does one thing to one worker.
+    """Does one thing to one worker, or to a template.
 
     Args:
         chance: of who strikes.
@@ -88,17 +107,24 @@ def strike(chance: random.Random, supervisor_pid: int, spared: Collection[str]) 
         spared: ids of models to whose workers nothing is done.
 
     Returns:
-        What was done; None if there was no worker to do it to.
+        What was done; None if there was nobody to do it to.
     """
-    name = chance.choices(list(PROCESS_FAULTS), [weight for weight, _ in PROCESS_FAULTS.values()])[0]
-    place = (
-        chance.random()
-    )  # drawn before looking, so that the next decision does not depend on what is found
-    trees = [tree for tree in worker_trees(supervisor_pid) if tree.model_id not in spared]
-    if not trees:
+    weights = [*(weight for weight, _ in PROCESS_FAULTS.values()), TEMPLATE_WEIGHT]
+    name = chance.choices([*PROCESS_FAULTS, TEMPLATE_FAULT], weights)[0]
+    # Drawn before looking, so that the next decision does not depend on what is found.
+    place = chance.random()
+    with suppress(psutil.NoSuchProcess):
+        if name == TEMPLATE_FAULT:
+            return _kill_one(templates(supervisor_pid), place)
+        trees = [tree for tree in worker_trees(supervisor_pid) if tree.model_id not in spared]
+        if trees:
+            PROCESS_FAULTS[name][1](trees[int(place * len(trees))])
+            return name
+    return None
+
+
+def _kill_one(processes: list[psutil.Process], place: float) -> str | None:
+    if not processes:
         return None
-    try:
-        PROCESS_FAULTS[name][1](trees[int(place * len(trees))])
-    except psutil.NoSuchProcess:
-        return None
-    return name
+    processes[int(place * len(processes))].kill()
+    return TEMPLATE_FAULT

@@ -275,7 +275,9 @@ async def run(
         settings = dict(scenario.settings)
         if real_models is None:
             python = str(fake_python(folder))
-            settings["engines"] = {name: {"python": python} for name in ("vllm", "transformers")}
+            settings["engines"] = {
+                name: {"python": python, "warm": "on"} for name in ("vllm", "transformers")
+            }
         leftovers = Leftovers(mark, temporary, unmarked=real_models is not None)
         stack.callback(leftovers.end)
         async with anyio.create_task_group() as tasks:

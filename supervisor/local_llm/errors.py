@@ -20,7 +20,8 @@ is the gateway's work.
      └─ Unavailable (503)         with Retry-After where one is known
          ├─ ModelBroken           an incomplete folder
          ├─ LoadFailed            the worker did not start: exit code, last lines
-         │   └─ PortTaken         another program was quicker; a fresh worker may have more luck
+         │   ├─ PortTaken         another program was quicker; a fresh worker may have more luck
+         │   └─ WarmStartFailed   of a worker forked from a template; a cold start may go better
          ├─ WaitedTooLong
          └─ ShuttingDown
 """
@@ -214,6 +215,10 @@ class LoadFailed(Unavailable):
 
 class PortTaken(LoadFailed):
     """Another program listens on the worker's port. Nothing is wrong with the model."""
+
+
+class WarmStartFailed(LoadFailed):
+    """A worker that was forked from a warm template did not become ready; a cold start may."""
 
 
 class WaitedTooLong(Unavailable):

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache, partial
+from functools import partial
 
 import anyio
 import uvicorn
@@ -27,7 +27,7 @@ from local_llm.http1 import Http1Protocol
 from local_llm.residency import load_unasked
 from local_llm.settings import Settings
 from local_llm.switchboard.cost_file import CostFile
-from local_llm.switchboard.describe import describe, limits
+from local_llm.switchboard.describe import Descriptions, limits
 from local_llm.switchboard.switchboard import Switchboard
 from local_llm.worker.launcher import Launcher
 
@@ -102,7 +102,7 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
             switchboard = Switchboard(
                 limits=limits(settings),
                 launch=launcher.worker,
-                describe=lru_cache(1024)(lambda card: describe(card, settings)),
+                describe=Descriptions(settings),
                 check_fit=fit.check,
                 costs=cost_file.read(),
                 remember=cost_file.write,
@@ -126,6 +126,7 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
             async with switchboard, anyio.create_task_group() as tasks:
                 tasks.start_soon(_obey, signals, server, settings, switchboard, launcher, feed)
                 tasks.start_soon(fit.measure)
+                tasks.start_soon(launcher.templates.prepare, catalog.snapshot().models)
                 tasks.start_soon(load_unasked, settings.residency, catalog, switchboard)
                 host, port = listener.getsockname()[:2]
                 log.info(

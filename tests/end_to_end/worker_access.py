@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import httpx
@@ -25,12 +26,23 @@ class BehindTheDoor:
 
 def the_worker(served: Served) -> BehindTheDoor:
     """The one worker that runs."""
-    for process in served.descendants():
-        if "--port" not in (arguments := process.cmdline()):
-            continue
-        port = arguments[arguments.index("--port") + 1]
-        return BehindTheDoor(f"http://127.0.0.1:{port}", process.environ()["LOCAL_LLM_WORKER_KEY"])
+    processes = served.descendants()
+    for process in processes:
+        # A forked process that has named itself shows its command line as one argument.
+        arguments = " ".join(process.cmdline()).split()
+        if "--port" in arguments:
+            port = arguments[arguments.index("--port") + 1]
+            return BehindTheDoor(f"http://127.0.0.1:{port}", _key(processes))
     raise AssertionError("no worker runs")
+
+
+def _key(processes: Sequence[psutil.Process]) -> str:
+    """From whichever of its processes was executed with it: a forked one shows its template's environment."""
+    for process in processes:
+        key = process.environ().get("LOCAL_LLM_WORKER_KEY")
+        if key is not None:
+            return key
+    raise AssertionError("no process has the worker's key")
 
 
 def metric(client: httpx.Client, name: str) -> float:

@@ -18,7 +18,7 @@ import json
 import struct
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from local_llm.settings import EnginesSettings, TransformersSettings, VllmSettings
 
@@ -43,10 +43,13 @@ def fake_python(folder: Path) -> Path:
     return script
 
 
-def fake_engines(folder: Path) -> EnginesSettings:
-    """Settings in which every engine is the fake one."""
+def fake_engines(folder: Path, warm: Literal["on", "off"] = "off") -> EnginesSettings:
+    """Settings in which every engine is the fake one, by default without warm templates."""
     python = fake_python(folder)
-    return EnginesSettings(vllm=VllmSettings(python=python), transformers=TransformersSettings(python=python))
+    return EnginesSettings(
+        vllm=VllmSettings(python=python, warm=warm),
+        transformers=TransformersSettings(python=python, warm=warm),
+    )
 
 
 def write_fake_model(models_dir: Path, name: str, kind: str = "chat", **flags: Any) -> Path:

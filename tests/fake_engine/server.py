@@ -378,6 +378,8 @@ def misbehave_at_start(options: argparse.Namespace) -> None:
 def main() -> None:
     # argv: -m MODULE [MODEL] --served-model-name NAME... --port N ..., as the supervisor writes it.
     module, *rest = sys.argv[2:]
+    if module == "local_llm_worker.template":
+        os.execv(sys.executable, [sys.executable, str(Path(__file__).with_name("template.py")), *rest])
     parser = flags()
     if module == "local_llm_worker.vllm_serve":
         parser.add_argument("model", type=Path)

@@ -23,7 +23,7 @@ from anyio.abc import TaskGroup
 
 from local_llm.catalog.card import ModelCard
 from local_llm.errors import LoadFailed as LoadFailedError
-from local_llm.errors import PortTaken, ServiceError, UpstreamDied
+from local_llm.errors import PortTaken, ServiceError, UpstreamDied, WarmStartFailed
 from local_llm.switchboard import events
 from local_llm.switchboard.events import Model, Ticket, WorkerNumber
 from local_llm.switchboard.history import Record
@@ -342,15 +342,16 @@ class Switchboard:
         self._tell(events.Crashed(self._now(), number, UpstreamDied(message)))
 
     async def _start(self, life: _Life) -> None:
-        """Starts the life's worker; a fresh one, on another port, if somebody took the first one's.
+        """Starts the life's worker; a fresh one if the first one's port was taken, or its template was bad.
 
         Raises:
             ServiceError: it did not become ready.
         """
         try:
             await life.worker.start()
-        except PortTaken:
-            log.warning("worker %s: its port was taken; another is tried", life.worker.worker_id)
+        except (PortTaken, WarmStartFailed) as error:
+            why = "its port was taken" if isinstance(error, PortTaken) else "its warm start failed"
+            log.warning("worker %s: %s; another is tried", life.worker.worker_id, why)
             life.worker = self._launch(life.worker.card)
             await life.worker.start()
 

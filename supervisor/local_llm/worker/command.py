@@ -15,11 +15,15 @@ from pathlib import Path
 import yaml
 
 from local_llm.catalog.card import Engine, Kind
-from local_llm.gpu import Device
+from local_llm.gpu import Device, host_memory
 from local_llm.settings import EngineSettings, Settings
+from local_llm.worker import vllm_start
 from local_llm.worker.launch import HOST, Identity, Launch
 
 KEY_VARIABLE = "LOCAL_LLM_WORKER_KEY"
+
+OWN_VARIABLES = ("TMPDIR", "VLLM_RPC_BASE_PATH", KEY_VARIABLE)
+"""What differs from worker to worker, and nothing reads before a worker's program runs."""
 
 # vLLM's own default. Above it, what it does not count (CUDA contexts, NCCL, fragmentation) has no room.
 _MOST_UTILIZATION = 0.92
@@ -64,18 +68,36 @@ def launch(
     else:
         own_args = _transformers_args(identity, settings)
     env = {
-        **inherited,
-        **_QUIET,
-        "TMPDIR": str(identity.temporary),
-        "VLLM_RPC_BASE_PATH": str(identity.temporary),
-        **_cpu_env(settings, devices),
-        **user_env,
+        **dict.fromkeys(OWN_VARIABLES, str(identity.temporary)),
+        **shared_environment(identity.card.engine, settings, devices, environment),
+        **model.env,
         KEY_VARIABLE: identity.key,
     }
-    return Launch(identity, (_python(engine), *own_args, *user_args), env, tuple(devices))
+    return Launch(identity, (python_of(engine), *own_args, *user_args), env, tuple(devices))
 
 
-def _python(engine: EngineSettings) -> str:
+def shared_environment(
+    engine: Engine, settings: Settings, devices: Sequence[Device], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """What every worker of an engine is started with; a warm template too.
+
+    Args:
+        engine: the engine.
+        settings: all of them; what they say of a single model is left out.
+        devices: the GPUs; none means that the CPU computes.
+        environment: the supervisor's own.
+    """
+    inherited = {name: value for name, value in inheritable(environment).items() if name not in OWN_VARIABLES}
+    return {
+        **inherited,
+        **_QUIET,
+        **_vllm_env(settings, devices, inherited),
+        **settings.engine_settings(engine).env,
+    }
+
+
+def python_of(engine: EngineSettings) -> str:
+    """The Python that runs an engine."""
     return sys.executable if engine.python is None else str(engine.python)
 
 
@@ -101,6 +123,9 @@ def _vllm_args(
                 devices[: _gpus_used(user_args)], settings.engines.vllm.gpu_memory_reserve_bytes
             )
             args += ["--gpu-memory-utilization", f"{share:.3f}"]
+        args += vllm_start.profile_args(settings.engines.vllm.start, user_args)
+        if not is_set(user_args, "--safetensors-load-strategy"):
+            args += vllm_start.prefetch_args(card.size_bytes, host_memory().free_bytes)
     elif not is_set(user_args, "--enforce-eager"):
         # vLLM 0.32 compiled for the CPU answers wrong text (seen with SmolLM2-135M); eager is right.
         args.append("--enforce-eager")
@@ -119,10 +144,23 @@ def _transformers_args(identity: Identity, settings: Settings) -> list[str]:
     return args
 
 
-def _cpu_env(settings: Settings, devices: Sequence[Device]) -> dict[str, str]:
-    if devices:
-        return {}
-    return {"VLLM_CPU_KVCACHE_SPACE": str(settings.engines.vllm.cpu_kv_cache_gib)}
+def _vllm_env(
+    settings: Settings, devices: Sequence[Device], environment: Mapping[str, str]
+) -> dict[str, str]:
+    """For every worker: the transformers one has torch's inductor and Triton too."""
+    caches = cache_folder(settings, environment)
+    env = {} if caches is None else vllm_start.cache_environment(caches, environment)
+    return env if devices else {**env, "VLLM_CPU_KVCACHE_SPACE": str(settings.engines.vllm.cpu_kv_cache_gib)}
+
+
+def cache_folder(settings: Settings, environment: Mapping[str, str]) -> Path | None:
+    """`cache_dir` of the settings, else where the XDG standard has caches; None: there is no home."""
+    if settings.cache_dir is not None:
+        return settings.cache_dir.expanduser()
+    base = Path(environment.get("XDG_CACHE_HOME", ""))
+    if base.is_absolute():
+        return base / "local-llm"
+    return Path(environment["HOME"]) / ".cache" / "local-llm" if environment.get("HOME") else None
 
 
 def inheritable(environment: Mapping[str, str]) -> dict[str, str]:

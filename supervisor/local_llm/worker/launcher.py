@@ -21,6 +21,7 @@ from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.memory_back import refuse_shortage
 from local_llm.worker.phases import Phase
 from local_llm.worker.strays import Strays, adopt_orphans
+from local_llm.worker.templates import Templates
 from local_llm.worker.temporary import RunFolder
 from local_llm.worker.worker import Worker
 
@@ -36,6 +37,9 @@ class Launcher:
     Args:
         settings: all of them.
         environment: what workers inherit, less secrets; None means this process's own.
+
+    Attributes:
+        templates: the warm ones, from which workers are forked.
     """
 
     def __init__(self, settings: Settings, environment: Mapping[str, str] | None = None) -> None:
@@ -47,6 +51,7 @@ class Launcher:
         self._folder: RunFolder
         self._tasks: TaskGroup
         self._strays: Strays
+        self.templates: Templates
 
     async def __aenter__(self) -> Launcher:
         adopt_orphans()
@@ -55,6 +60,8 @@ class Launcher:
             self._strays = Strays()
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._reap_orphans)
+            templates = Templates(self._settings, self._environment, lambda: self._folder.path, self._strays)
+            self.templates = await stack.enter_async_context(templates)
             self._exit = stack.pop_all()
         return self
 
@@ -73,7 +80,14 @@ class Launcher:
         worker_id = f"w{next(self._numbers)}"
         identity = Identity.fresh(worker_id, card, self._folder.path / worker_id)
         prepare = functools.partial(self._prepare, identity)
-        worker = Worker(identity, prepare, settings=self._settings, tasks=self._tasks, strays=self._strays)
+        worker = Worker(
+            identity,
+            prepare,
+            settings=self._settings,
+            tasks=self._tasks,
+            strays=self._strays,
+            templates=self.templates,
+        )
         self._workers = [each for each in self._workers if each.phase is not Phase.GONE]
         self._workers.append(worker)
         return worker

@@ -7,17 +7,16 @@ import json
 import logging
 import os
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import anyio
 
 from local_llm.worker.launch import Launch
+from local_llm.worker.nanny_process import ColdNanny, NannyProcess
 from local_llm.worker.strays import Strays
+from local_llm.worker.templates import Templates
 
 logger = logging.getLogger(__name__)
 
@@ -31,47 +30,75 @@ class NannyLink:
 
     Attributes:
         log_fd: the reading end of the worker's stdout and stderr; the caller takes it over.
+        warm: it was forked from a template, and so will be its worker.
     """
 
     def __init__(
         self,
-        process: Process,
+        process: NannyProcess,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         log_fd: int,
         strays: Strays,
+        *,
+        warm: bool,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self._strays = strays
         self.log_fd = log_fd
+        self.warm = warm
 
     @classmethod
-    async def start(cls, launch: Launch, strays: Strays) -> NannyLink:
-        """Starts a nanny with the supervisor's own Python and tells it what to launch.
+    async def start(cls, launch: Launch, strays: Strays, templates: Templates) -> NannyLink:
+        """Starts a nanny, from a warm template if there is one, and tells it what to launch.
 
         Args:
             launch: the worker.
             strays: is told of the nanny, which it must not take for one.
+            templates: fork nannies.
 
         Raises:
             OSError: no process could be made.
         """
+        link = await cls._connect(
+            strays, lambda control, log: templates.fork(launch, control, log), warm=True
+        )
+        # With a socket of its own: a template may have died, or been given up, after it had forked a
+        # nanny nobody knows of, which must not hear what this one is told. It finds its socket closed.
+        link = link or await cls._connect(
+            strays, lambda control, log: ColdNanny.start(control, log, strays), warm=False
+        )
+        if link is None:
+            raise OSError("there is no nanny")
+        link.launch(launch)
+        return link
+
+    @classmethod
+    async def _connect(
+        cls, strays: Strays, start: Callable[[int, int], Awaitable[NannyProcess | None]], *, warm: bool
+    ) -> NannyLink | None:
+        """A nanny with a control socket and a pipe for the log; None if there came none of it."""
         ours, theirs = socket.socketpair()
         log_reader, log_writer = os.pipe()
+        process = None
         try:
             with theirs:
-                process = await _start_process(theirs.fileno(), log_writer, strays)
-        except BaseException:
-            ours.close()
-            os.close(log_reader)
-            raise
+                process = await start(theirs.fileno(), log_writer)
         finally:
             os.close(log_writer)
+            if process is None:
+                ours.close()
+                os.close(log_reader)
+        if process is None:
+            return None
         reader, writer = await asyncio.open_connection(sock=ours, limit=_MAX_EVENT_BYTES)
-        link = cls(process, reader, writer, log_reader, strays)
-        link._send(
+        return cls(process, reader, writer, log_reader, strays, warm=warm)
+
+    def launch(self, launch: Launch) -> None:
+        """What to launch: the first message, once."""
+        self._send(
             {
                 "op": "launch",
                 "argv": launch.argv,
@@ -80,7 +107,6 @@ class NannyLink:
                 "temporary": str(launch.identity.temporary),
             }
         )
-        return link
 
     @property
     def pid(self) -> int:
@@ -108,8 +134,7 @@ class NannyLink:
 
     def kill(self) -> None:
         """Kills the nanny itself, and with it the worker's main process."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        self._process.kill()
 
     async def wait(self, patience_seconds: float) -> None:
         """Until the nanny's process has ended and is reaped.
@@ -120,11 +145,11 @@ class NannyLink:
         """
         with anyio.move_on_after(patience_seconds):
             await self._process.wait()
-        if self._process.returncode is None:
+        if not self._process.ended:
             self.kill()
             with anyio.move_on_after(patience_seconds):
                 await self._process.wait()
-        if self._process.returncode is not None:
+        if self._process.ended:
             self._strays.forget(self._process.pid)
         self._writer.close()
 
@@ -132,20 +157,3 @@ class NannyLink:
         # A nanny that has gone meanwhile needs no message; `events` ends and says so.
         if not self._writer.is_closing():
             self._writer.write(json.dumps(message).encode() + b"\n")
-
-
-async def _start_process(control_fd: int, log_fd: int, strays: Strays) -> Process:
-    argv = ["-m", "local_llm_worker.nanny", "--control-fd", str(control_fd), "--log-fd", str(log_fd)]
-    async with strays.expecting_child() as expect:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *argv,
-            pass_fds=(control_fd, log_fd),
-            stdin=DEVNULL,
-            stdout=log_fd,
-            stderr=log_fd,
-            start_new_session=True,  # a Ctrl-C at the terminal is the supervisor's alone
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
-        )
-        expect(process.pid)
-    return process

@@ -10,9 +10,9 @@ import anyio
 from anyio.abc import TaskGroup
 
 from local_llm.catalog.card import ModelCard
-from local_llm.errors import LoadFailed
+from local_llm.errors import LoadFailed, WarmStartFailed
 from local_llm.settings import Settings
-from local_llm.worker.failures import load_failure, telling
+from local_llm.worker.failures import load_failure, recognised, telling
 from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.load_watch import LoadWatch
 from local_llm.worker.log_tail import MAX_LINES, LogTail
@@ -24,6 +24,7 @@ from local_llm.worker.probe import Probe
 from local_llm.worker.progress import Progress
 from local_llm.worker.pulse import Pulse
 from local_llm.worker.strays import Strays
+from local_llm.worker.templates import Templates
 from local_llm.worker.temporary import clean_after_worker
 from local_llm.worker.tree_use import TreeUse, Use
 
@@ -50,6 +51,7 @@ class Worker:
         settings: deadlines.
         tasks: where the worker's own task lives.
         strays: takes over should the nanny be killed.
+        templates: workers are forked from them where that is possible.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Worker:
         settings: Settings,
         tasks: TaskGroup,
         strays: Strays,
+        templates: Templates,
     ) -> None:
         self._identity = identity
         self._prepare = prepare
         self._settings = settings
         self._tasks = tasks
         self._strays = strays
+        self._templates = templates
         self._life = Lifecycle(identity)
         self._watch = LoadWatch(identity, settings.load)
         self._tail = LogTail(identity, self._watch.take_line)
@@ -139,8 +143,23 @@ class Worker:
             await self.stop(reason="its load was cancelled", grace_seconds=0)
             raise
         if failure is not None:
+            by_others = self._outcome.by_others
             await self.stop(reason=failure)
-            raise self._refusal or load_failure(self.card.id, failure, self._tail.last(MAX_LINES))
+            raise self._refusal or self._failed(failure, by_others=by_others)
+        self._templates.loaded(self.card.id, warm=self._warm)
+
+    @property
+    def _warm(self) -> bool:
+        return self._link is not None and self._link.warm
+
+    def _failed(self, what_happened: str, *, by_others: bool) -> LoadFailed:
+        """The error; another one if the template may be to blame: nothing usual explains it."""
+        lines = self._tail.last(MAX_LINES)
+        error = load_failure(self.card.id, what_happened, lines)
+        if by_others or recognised(lines) is not None:
+            return error
+        self._templates.failed(self.card.id, warm=self._warm)
+        return WarmStartFailed(error.message) if self._warm else error
 
     async def stop(self, *, reason: str, grace_seconds: float | None = None) -> None:
         """Stops it, whatever its phase, and returns when it is gone: nothing of it remains.
@@ -239,10 +258,11 @@ class Worker:
     async def _start_nanny(self) -> NannyLink | None:
         try:
             launch = await anyio.to_thread.run_sync(self._prepare)
+            await self._until_template(launch)
             if self._stopping.is_set():
                 self._outcome.not_started("it was stopped first")
                 return None
-            link = await NannyLink.start(launch, self._strays)
+            link = await NannyLink.start(launch, self._strays, self._templates)
         except (OSError, LoadFailed) as problem:
             self._refusal = problem if isinstance(problem, LoadFailed) else None
             self._outcome.not_started(str(problem))
@@ -278,8 +298,16 @@ class Worker:
         """It was killed, or could not even be imported; the log says which."""
         if not self._started.is_set():
             self._outcome.not_started("its nanny ended first")
+        self._outcome.nanny_lost = True
         self._enter_stopping("its nanny was killed")
         await self._strays.sweep(give_up_seconds=GIVE_UP_SECONDS)
+
+    async def _until_template(self, launch: Launch) -> None:
+        """Until there is a template for it, or it is known that there is none, or it is to be stopped."""
+        async with anyio.create_task_group() as race:
+            race.start_soon(_cancel_when, self._stopping, race.cancel_scope)
+            await self._templates.ready_for(launch)
+            race.cancel_scope.cancel()
 
     async def _feel_pulse(self) -> None:
         """While it is ready: notices that it answers no more, and kills it."""

@@ -24,18 +24,21 @@ CHAT = "/v1/chat/completions"
 
 
 @contextmanager
-def running(folder: Path, environment: Mapping[str, str] | None = None, **settings: Any) -> Iterator[Served]:
+def running(
+    folder: Path, environment: Mapping[str, str] | None = None, *, warm: str = "off", **settings: Any
+) -> Iterator[Served]:
     """Serves `folder`/models with fake engines.
 
     Args:
         folder: of the test; it also gets the settings file.
         environment: added to the server's.
+        warm: whether workers are forked from templates.
         settings: what the settings file says beyond the engines' Python.
     """
     models_dir = folder / "models"
     models_dir.mkdir(exist_ok=True)
     python = str(fake_python(folder))
-    engines = {name: {"python": python} for name in ("vllm", "transformers")}
+    engines = {name: {"python": python, "warm": warm} for name in ("vllm", "transformers")}
     with serving(models_dir, folder, {"engines": engines, **settings}, environment) as served:
         yield served
 

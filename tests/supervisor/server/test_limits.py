@@ -171,7 +171,7 @@ def test_a_workers_own_limit(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("concurrent")
     write_fake_model(folder / "models", "a", answer_seconds=0.3)
     answers: list[int] = []
-    engines = {"vllm": {"python": str(fake_python(folder)), "max_concurrent": 2}}
+    engines = {"vllm": {"python": str(fake_python(folder)), "warm": "off", "max_concurrent": 2}}
     with running(folder, engines=engines) as served:
         url = served.url + CHAT
         threads = [

@@ -11,7 +11,16 @@ import pytest
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.gpu import Device
 from local_llm.settings import Settings
-from local_llm.worker.command import gpu_memory_utilization, inheritable, is_set, launch, visible_devices
+from local_llm.worker.command import (
+    KEY_VARIABLE,
+    OWN_VARIABLES,
+    gpu_memory_utilization,
+    inheritable,
+    is_set,
+    launch,
+    shared_environment,
+    visible_devices,
+)
 from local_llm.worker.launch import Identity, Launch
 
 GIB = 1 << 30
@@ -122,6 +131,35 @@ def test_environment() -> None:
         "PYTHONSAFEPATH": "1",
         "LOCAL_LLM_WORKER_KEY": "secret",
     }
+
+
+INHERITED = {"PATH": "/bin", "TMPDIR": "/t", KEY_VARIABLE: "k", "OPENAI_API_KEY": "k"}
+
+
+@pytest.mark.parametrize("devices", [(), (device(),)], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("card", [CHAT, EMBEDDING], ids=["vllm", "transformers"])
+def test_shared_environment(card: ModelCard, devices: tuple[Device, ...]) -> None:
+    """What a template is made with is what its workers would be started with, less what is their own."""
+    settings = {
+        "engines": {card.engine.value: {"env": {"A": "engine"}}},
+        "models": {card.id: {"env": {"B": "model"}}},
+    }
+    env = dict(planned(card, settings, devices, **INHERITED).env)
+    shared = shared_environment(card.engine, Settings.model_validate(settings), devices, INHERITED)
+    assert env.pop("B") == "model"
+    own = {name: env.pop(name) for name in OWN_VARIABLES}
+    assert own == {**dict.fromkeys(OWN_VARIABLES, "/tmp/local-llm-x/w1"), KEY_VARIABLE: "secret"}
+    assert shared == env
+    assert (shared["PATH"], shared["A"]) == ("/bin", "engine")
+
+
+def test_own_variables_are_the_users_to_set() -> None:
+    """But for the key; of the engine they are shared."""
+    settings = {"engines": {"vllm": {"env": dict.fromkeys(OWN_VARIABLES, "/fast")}}}
+    env = planned(CHAT, settings).env
+    assert [env[name] for name in OWN_VARIABLES] == ["/fast", "/fast", "secret"]
+    shared = shared_environment(Engine.VLLM, Settings.model_validate(settings), (), {})
+    assert [shared[name] for name in OWN_VARIABLES] == ["/fast", "/fast", "/fast"]
 
 
 def test_key_is_not_shown() -> None:

@@ -1,0 +1,91 @@
+"""How vLLM is started on a GPU: `engines.vllm.start`, and where it keeps what it has compiled. Pure.
+
+What each profile trades, by the figures that others have published (none was measured here, for want of a
+GPU; ARCHITECTURE.md lists their sources): graph capture at all batch sizes 54 s, at a few 7 s (8B, L40S);
+compilation 39 s, from the cache 15 s (32B); eager, without either, 27 s in place of 70 s to the first answer,
+with slower tokens from then on.
+
+The user's arguments win over all of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+StartProfile: TypeAlias = Literal["balanced", "fast", "full"]
+
+# One user, and a few: larger batches run compiled, without a graph.
+_FEW_GRAPHS = 64
+
+_FLAGS: Mapping[StartProfile, tuple[tuple[str, str], ...]] = {
+    "full": (),
+    "balanced": (("--max-cudagraph-capture-size", str(_FEW_GRAPHS)),),
+    "fast": (("--optimization-level", "0"),),
+}
+
+# Any of these given, the user has an opinion on compilation and graphs, and a second one would contradict it.
+_OPINIONS = (
+    "--optimization-level",
+    "-O",
+    "--enforce-eager",
+    "--compilation-config",
+    "-cc",
+    "--cudagraph-capture-sizes",
+    "--max-cudagraph-capture-size",
+)
+
+PREFETCH_SHARE = 0.5
+"""Of the host's free memory: weights up to so much are read ahead of vLLM, by vLLM's own threads."""
+
+_CACHES = {
+    "VLLM_CACHE_ROOT": "vllm",  # compiled graphs, autotuning, and the start-up plan
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "FLASHINFER_WORKSPACE_BASE": "flashinfer",
+}
+
+
+def profile_args(profile: StartProfile, user_args: Sequence[str]) -> list[str]:
+    """The flags of a profile, unless the user has set any of the kind.
+
+    Args:
+        profile: which.
+        user_args: of the engine, the model, and vLLM's own configuration file.
+    """
+    if any(_has_opinion(argument) for argument in user_args):
+        return []
+    return [part for flag in _FLAGS[profile] for part in flag]
+
+
+def _has_opinion(argument: str) -> bool:
+    name = argument.partition("=")[0].replace("_", "-")
+    # `-O3` and `-cc.mode=3` are one word.
+    return name in _OPINIONS or name.startswith(("-O", "-cc.", "--compilation-config."))
+
+
+def prefetch_args(size_bytes: int, free_bytes: int) -> list[str]:
+    """Whether vLLM reads the files with threads of its own before it needs them.
+
+    Args:
+        size_bytes: of the weights.
+        free_bytes: of the host's memory, which holds them meanwhile.
+    """
+    if size_bytes > PREFETCH_SHARE * free_bytes:
+        return []
+    return ["--safetensors-load-strategy", "prefetch"]
+
+
+def cache_environment(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Everything that is compiled once, under one folder that outlives workers and containers.
+
+    With `VLLM_ENABLE_STARTUP_PLAN` vLLM remembers how large the KV cache was the last time that this model
+    ran on this device, and does not measure it again while as much memory is free.
+
+    Args:
+        folder: for the caches.
+        environment: what workers inherit; a cache that is set there stays where it is.
+    """
+    caches = {name: str(folder / below) for name, below in _CACHES.items() if name not in environment}
+    return caches | {"VLLM_ENABLE_STARTUP_PLAN": environment.get("VLLM_ENABLE_STARTUP_PLAN", "1")}
