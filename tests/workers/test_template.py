@@ -64,9 +64,15 @@ def test_it_is_ready_and_untouched(vllm: Template) -> None:
     assert 100 << 20 < vllm.ready["pss_bytes"] < 1 << 30
 
 
+def hunger(pid: int) -> int:
+    """How soon the kernel kills a process when memory runs out; the worker's is in what the probe tells."""
+    return int(Path(f"/proc/{pid}/oom_score_adj").read_text())
+
+
 def test_a_fork_is_like_a_start(vllm: Template, env: dict[str, str], tmp_path: Path) -> None:
     """Environment, arguments, descriptors, signals, session, limits, and what libraries read of it."""
     nanny = vllm.fork()
+    assert hunger(nanny.pid) == hunger(os.getpid()) < hunger(vllm.process.pid)
     warm = told_by(nanny, env, "vllm")
     reap(nanny)
     with cold_nanny(tmp_path) as started:

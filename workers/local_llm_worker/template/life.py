@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 from local_llm_worker.nanny import life as nanny
 from local_llm_worker.template.child import Program, rename
@@ -20,6 +21,7 @@ from local_llm_worker.template.control import Control
 from local_llm_worker.template.engines import Engine
 from local_llm_worker.template.errors import Unfit
 from local_llm_worker.template.evidence import Installation, check_untouched, proportional_bytes, thread_count
+from local_llm_worker.template.hunger import be_as_before, die_before_all_others
 
 _LEAST_PRIORITY = 19
 
@@ -53,12 +55,13 @@ def run(connection: socket.socket, engine: Engine) -> None:
         skipped=preload.skipped,
     )
     program = Program(engine.set_right)
+    hunger = die_before_all_others()
     for descriptors in control.requests():
         change = installation.change()
         if change is not None:
             control.send("refused", message=change)
         else:
-            _answer(control, descriptors, program)
+            _answer(control, partial(_be_nanny, control, descriptors, program, hunger))
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -107,9 +110,9 @@ class Preload:
             os.write(self._writer, b".")
 
 
-def _answer(control: Control, descriptors: list[int], program: Program) -> None:
+def _answer(control: Control, live: Callable[[], None]) -> None:
     try:
-        pid = _fork_orphan(lambda: _be_nanny(control, descriptors, program))
+        pid = _fork_orphan(live)
     except OSError as problem:
         control.send("refused", message=f"no process could be made: {problem}")
     else:
@@ -155,8 +158,9 @@ def _live_and_tell(live: Callable[[], None]) -> None:
         traceback.print_exc()
 
 
-def _be_nanny(control: Control, descriptors: list[int], program: Program) -> None:
+def _be_nanny(control: Control, descriptors: list[int], program: Program, hunger: int | None) -> None:
     control.close()
+    be_as_before(hunger)
     connection_fd, log_fd = descriptors
     for each in (1, 2):
         os.dup2(log_fd, each)  # where a started nanny's traceback would go
