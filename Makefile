@@ -21,6 +21,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # pip warns of retries and of places without a package, which are no news; its errors come through.
 WITHOUT_WARNINGS := 2> >(grep -v ^WARNING >&2)
 LOCKS := requirements/supervisor.txt requirements/engines-cpu.txt requirements/dev.txt
+IMAGE_TOOLS := .cache/image-tools/done
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 export HF_HUB_OFFLINE := 1
@@ -31,10 +32,11 @@ FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	"$$each" -c '$(FITS)' 2>/dev/null && { echo "$$each"; break; }; done)
 
-.PHONY: help demo setup models test test-unit chaos bench-queue lint format lock clean
+.PHONY: help demo setup models test test-unit chaos bench-queue lint format lock clean \
+	image image-test image-check-gpu
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	echo "Variables: PYTHON (3.11 to 3.13), HOST=$(HOST) and PORT=$(PORT) of the demo, MODELS=$(MODELS)," \
 		"SECONDS_OF_CHAOS=$(SECONDS_OF_CHAOS)."
 
@@ -63,12 +65,21 @@ chaos: setup ## Break everything at random for SECONDS_OF_CHAOS, and judge (CHAO
 bench-queue: setup ## Who waits how long: the queue's policy beside a greedy one, in simulated time.
 	@$(BIN)/python benchmarks/queue_trace.py
 
+image: ## Build the container image with Docker, for this machine's CPU (or GPU=1; .env is heeded).
+	@docker compose -f compose.yaml $(if $(GPU),-f compose.gpu.yaml) build local-llm
+
+image-test: models $(IMAGE_TOOLS) ## Build the image, run it, judge it; as root also without Docker installed.
+	@$(BIN)/python -m tests.image
+
+image-check-gpu: models $(IMAGE_TOOLS) ## The same with NVIDIA's image on this machine's GPU (needs Docker).
+	@$(BIN)/python -m tests.image --gpu
+
 lint: setup ## Format, lint rules and types, without changing a file.
 	@echo "== lint and types"
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo tests/tiny_models.py benchmarks/chaos tests/test_chaos.py
+	$(BIN)/mypy demo deploy tests/image tests/tiny_models.py benchmarks/chaos tests/test_chaos.py
 
 format: setup ## Format, and fix what can be fixed.
 	@$(BIN)/ruff format .
@@ -123,4 +134,12 @@ $(DONE)/requirements: $(LOCKS) $(DONE)/torch
 $(DONE)/project: pyproject.toml $(DONE)/requirements
 	@echo "== this project, editable (seconds)"
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Linters of the container's files, in an environment of their own: they are no business of the project's.
+$(IMAGE_TOOLS): requirements/image-tools.txt $(DONE)/venv
+	@echo "== linters for the container's files (seconds)"
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $< \
+		$(WITHOUT_WARNINGS)
 	touch $@
