@@ -106,6 +106,7 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
                 check_fit=fit.check,
                 costs=cost_file.read(),
                 remember=cost_file.write,
+                foresee=launcher.foresee,
             )
             feed, key_check = EventFeed(), KeyCheck(keys)
             admin = Admin(settings, catalog, switchboard, key_check, budget, feed)

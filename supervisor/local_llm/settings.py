@@ -10,13 +10,23 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from local_llm.catalog.card import Engine
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+
+
+def _as_written(value: object) -> object:
+    """YAML reads `on` and `off` as true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+AutoOnOff = Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_written)]
+AutoOff = Annotated[Literal["auto", "off"], BeforeValidator(_as_written)]
+OnLocalOff = Annotated[Literal["on", "local", "off"], BeforeValidator(_as_written)]
 
 
 class _Section(BaseModel):
@@ -35,7 +45,7 @@ class EngineSettings(_Section):
     env: dict[str, str] = Field(
         default_factory=dict, description="Further environment for every worker of this engine."
     )
-    warm: Literal["auto", "on", "off"] = Field(
+    warm: AutoOnOff = Field(
         "auto",
         description="Start workers from a process that has imported the engine already (0.7 GB of host "
         "memory for vLLM, 0.5 GB for transformers); auto: where that is free, and 4 GB beside it.",
@@ -90,7 +100,7 @@ class ModelSettings(_Section):
         None,
         description="What it needs of residency.memory_bytes; none: estimated from the size of its weights.",
     )
-    fit: Literal["auto", "off"] = Field(
+    fit: AutoOff = Field(
         "auto",
         description="auto: refused at once if its weights are larger than the device; off: always tried.",
     )
@@ -162,6 +172,11 @@ class LoadSettings(_Section):
     stream_feedback_after_seconds: Seconds = Field(
         10,
         description="A streaming client that waits this long is told what for, in SSE comments; 0: never.",
+    )
+    read_ahead: OnLocalOff = Field(
+        "on",
+        description="Read the next model's files into the page cache while the present one still works; "
+        "local: not from network file systems.",
     )
 
 

@@ -73,6 +73,24 @@ def test_flags_win_over_the_environment_over_the_file(tmp_path: Path) -> None:
     assert (settings.queue.max_waiting, settings.queue.patience) == (3, 0.5)
 
 
+@pytest.mark.parametrize(
+    ("written_as", "means"), [("on", "on"), ("off", "off"), ("auto", "auto"), ("'off'", "off")]
+)
+def test_on_and_off_are_words(tmp_path: Path, written_as: str, means: str) -> None:
+    """YAML takes them for true and false."""
+    settings = load_settings(written(tmp_path, f"engines:\n  vllm:\n    warm: {written_as}\n"))
+    assert settings.engines.vllm.warm == means
+    assert load_settings(None, {"LOCAL_LLM_ENGINES__VLLM__WARM": means}).engines.vllm.warm == means
+
+
+def test_fit_off(tmp_path: Path) -> None:
+    """As the error of a model that is too large proposes it."""
+    text = "models:\n  a:\n    fit: off\nload:\n  read_ahead: off\n"
+    settings = load_settings(written(tmp_path, text))
+    assert settings.model_settings("a").fit == "off"
+    assert settings.load.read_ahead == "off"
+
+
 def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
     """A file of comments only is no error."""
     assert load_settings(written(tmp_path, "# nothing\n")) == Settings()

@@ -65,7 +65,7 @@ from local_llm.switchboard.places import Hold, hold_of
 from local_llm.switchboard.residents import Draining, Line, Loading, Resident, Serving
 from local_llm.switchboard.setbacks import Setbacks
 from local_llm.switchboard.switch_costs import SwitchCosts
-from local_llm.switchboard.turns import Turn, turns
+from local_llm.switchboard.turns import Turn, claims, turns
 
 __all__ = ["Limits", "Policy"]
 
@@ -102,6 +102,12 @@ class Policy:
     def lines(self) -> dict[str, Line]:
         """Those who wait, per model key, to be looked at only."""
         return self._board.lines
+
+    @property
+    def next_key(self) -> str | None:
+        """Of the model to be loaded next: the oldest line's without an open worker; None: nobody waits so."""
+        waiting = claims(self.residents.values(), self.lines) if self.lines else []
+        return waiting[0].model.key if waiting else None
 
     def decide(self, event: Event) -> list[Effect]:
         """Takes one event in.

@@ -76,6 +76,7 @@ class Switchboard:
             for it.
         costs: of switches, from earlier runs.
         remember: called with all costs when one was measured.
+        foresee: called with the card that will be loaded next when that becomes another one; None: none.
 
     Use as an asynchronous context manager; leaving it ends all workers.
     """
@@ -89,9 +90,12 @@ class Switchboard:
         check_fit: Callable[[ModelCard], None] | None = None,
         costs: SwitchCosts | None = None,
         remember: Callable[[SwitchCosts], None] | None = None,
+        foresee: Callable[[ModelCard | None], None] | None = None,
     ) -> None:
         self._policy = Policy(limits, costs or SwitchCosts())
         self._remember = remember
+        self._foresee = foresee
+        self._foreseen: str | None = None
         self._launch = launch
         self._describe = describe
         self._check_fit = check_fit
@@ -246,6 +250,14 @@ class Switchboard:
         finally:
             self._telling = False
         self._set_timer()
+        self._look_ahead()
+
+    def _look_ahead(self) -> None:
+        """Tells, when it changes, whose turn is next."""
+        key = self._policy.next_key
+        if key != self._foreseen and self._foresee is not None:
+            self._foreseen = key
+            self._foresee(None if key is None else self._cards[key])
 
     def _carry_out(self, effect: events.Effect) -> None:
         match effect:

@@ -58,7 +58,7 @@ def turns(
     found: list[Turn] = []
     promised: list[Model] = []
     staying = [each for each in residents if not each.goes_anyway]
-    for line in _claims(residents, lines):
+    for line in claims(residents, lines):
         going = [each for each in staying if each.model.key == line.model.key]
         if not going:
             needed = limits.places.who_goes(staying, [*promised, line.model], lines)
@@ -74,7 +74,7 @@ def turns(
     return found, math.inf
 
 
-def _claims(residents: Iterable[Resident], lines: Mapping[str, Line]) -> list[Line]:
+def claims(residents: Iterable[Resident], lines: Mapping[str, Line]) -> list[Line]:
     """The lines without an open worker, oldest first; of equal age, those that had no turn yet."""
     open_keys = {each.model.key for each in residents if isinstance(each.stage, Loading | Serving)}
     claims = [line for key, line in lines.items() if key not in open_keys]

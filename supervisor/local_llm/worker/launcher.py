@@ -20,6 +20,8 @@ from local_llm.worker import command
 from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.memory_back import refuse_shortage
 from local_llm.worker.phases import Phase
+from local_llm.worker.progress import LoadPhase
+from local_llm.worker.read_ahead import ReadAhead
 from local_llm.worker.strays import Strays, adopt_orphans
 from local_llm.worker.templates import Templates
 from local_llm.worker.temporary import RunFolder
@@ -47,6 +49,7 @@ class Launcher:
         self._environment = dict(os.environ if environment is None else environment)
         self._numbers = itertools.count(1)
         self._workers: list[Worker] = []
+        self._read_ahead = ReadAhead(settings.load, self._has_yet_to_read)
         self._exit = AsyncExitStack()
         self._folder: RunFolder
         self._tasks: TaskGroup
@@ -60,6 +63,7 @@ class Launcher:
             self._strays = Strays()
             self._tasks = await stack.enter_async_context(anyio.create_task_group())
             self._tasks.start_soon(self._reap_orphans)
+            self._tasks.start_soon(self._read_ahead.run)
             templates = Templates(self._settings, self._environment, lambda: self._folder.path, self._strays)
             self.templates = await stack.enter_async_context(templates)
             self._exit = stack.pop_all()
@@ -91,6 +95,19 @@ class Launcher:
         self._workers = [each for each in self._workers if each.phase is not Phase.GONE]
         self._workers.append(worker)
         return worker
+
+    def foresee(self, card: ModelCard | None) -> None:
+        """This model will be loaded next: what can be done before its predecessor has gone begins now."""
+        self._read_ahead.foresee(card)
+
+    def _has_yet_to_read(self, card: ModelCard) -> bool:
+        """Whether a worker of the model is on its way to its weights."""
+        return any(
+            each.card == card
+            and each.phase in (Phase.LAUNCHING, Phase.LOADING)
+            and each.progress.phase is LoadPhase.ENGINE_START
+            for each in self._workers
+        )
 
     async def stop_all(self, *, reason: str, grace_seconds: float | None = None) -> None:
         """Stops every worker there is, all at the same time.
