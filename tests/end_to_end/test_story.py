@@ -19,7 +19,7 @@ import pytest
 from langchain_openai import ChatOpenAI, OpenAIEmbeddings
 
 from tests.end_to_end.conftest import TINY
-from tests.end_to_end.worker_access import metric, the_worker
+from tests.end_to_end.worker_access import metric, nannies, the_worker, words, worker_processes
 from tests.serving import Served
 
 pytestmark = pytest.mark.engines
@@ -38,8 +38,8 @@ def client(served: Served) -> openai.OpenAI:
 class Predecessor:
     """All of a worker's processes and shared memory, to be found gone later."""
 
-    def __init__(self, served: Served) -> None:
-        self.processes = served.descendants()
+    def __init__(self, processes: Sequence[psutil.Process]) -> None:
+        self.processes = processes
         self.shared_memory = _mapped_shared_memory(self.processes)
         self.memory_bytes = _memory_bytes(self.processes)
         assert self.processes
@@ -190,7 +190,7 @@ def test_a_client_that_leaves_stops_its_generation(served: Served) -> None:
 
 def test_a_question_embedded_finds_the_nearest_sentence(served: Served, client: openai.OpenAI) -> None:
     """chat -> embed: vLLM's whole tree is gone, and sentence-transformers answers."""
-    before = Predecessor(served)
+    before = Predecessor(worker_processes(served))
     assert before.shared_memory
     sentences = [
         "Cats sleep most of the day.",
@@ -224,7 +224,7 @@ def test_langchain_embeds(served: Served, tiktoken_cache: Path, monkeypatch: pyt
 
 def test_the_right_document_is_ranked_first(served: Served) -> None:
     """embed -> rerank: another worker, and the embedding model's is gone."""
-    before = Predecessor(served)
+    before = Predecessor(worker_processes(served))
     documents = [
         "Cats sleep most of the day.",
         "The capital of Brazil is Brasilia.",
@@ -246,14 +246,14 @@ def test_the_right_document_is_ranked_first(served: Served) -> None:
 
 def test_and_back_to_chat_and_on_to_another(served: Served, client: openai.OpenAI) -> None:
     """rerank -> chat -> other chat, asked for at the same time: each is answered by its own model."""
-    before = Predecessor(served)
+    before = Predecessor(worker_processes(served))
     stream: Any = client.chat.completions.create(
         model=CHAT, messages=CAPITAL, temperature=0, max_tokens=32, stream=True
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
     assert text == ANSWER
     before.assert_gone()
-    before = Predecessor(served)
+    before = Predecessor(worker_processes(served))
     other = client.chat.completions.create(
         model=TINY, messages=CAPITAL, temperature=0, max_tokens=8, extra_body={"ignore_eos": True}
     )
@@ -262,6 +262,15 @@ def test_and_back_to_chat_and_on_to_another(served: Served, client: openai.OpenA
     assert other.choices[0].message.content
     assert other.choices[0].message.content != text
     assert ready_workers(served) == [CHAT, EMBEDDING, RERANKER, CHAT, TINY]
+
+
+def test_by_default_workers_come_from_warm_templates(served: Served) -> None:
+    """Of both engines; the one that runs was forked, and no start was a cold one."""
+    for engine in ("vllm", "transformers"):
+        served.wait_for_log("warm template ready", engine=engine)
+    (nanny,) = nannies(served)
+    assert "--forked" in words(nanny)
+    assert not [entry for entry in served.log if "start cold" in entry["message"]]
 
 
 def test_a_wrong_kind_switches_nothing(served: Served, client: openai.OpenAI) -> None:
@@ -274,7 +283,7 @@ def test_a_wrong_kind_switches_nothing(served: Served, client: openai.OpenAI) ->
 
 def test_killed_without_warning_nothing_stays_behind(served: Served) -> None:
     """SIGKILL to the supervisor with vLLM running: its nanny ends the whole tree and its shared memory."""
-    left = Predecessor(served)
+    left = Predecessor(served.descendants())  # the warm templates too
     served.process.kill()
     served.process.wait(10)
     psutil.wait_procs(left.processes, timeout=30)

@@ -24,12 +24,27 @@ class BehindTheDoor:
         return httpx.Client(base_url=self.url, headers={"authorization": f"Bearer {self.key}"}, timeout=60)
 
 
+def words(process: psutil.Process) -> list[str]:
+    """Its command line; one that a forked process gave itself is a single argument."""
+    return " ".join(process.cmdline()).split()
+
+
+def nannies(served: Served) -> list[psutil.Process]:
+    """One a worker, whether it was started or forked."""
+    children = psutil.Process(served.process.pid).children()
+    return [child for child in children if "local_llm_worker.nanny" in words(child)]
+
+
+def worker_processes(served: Served) -> list[psutil.Process]:
+    """All that belongs to workers; the warm templates stay when workers go."""
+    return [each for nanny in nannies(served) for each in (nanny, *nanny.children(recursive=True))]
+
+
 def the_worker(served: Served) -> BehindTheDoor:
     """The one worker that runs."""
-    processes = served.descendants()
+    processes = worker_processes(served)
     for process in processes:
-        # A forked process that has named itself shows its command line as one argument.
-        arguments = " ".join(process.cmdline()).split()
+        arguments = words(process)
         if "--port" in arguments:
             port = arguments[arguments.index("--port") + 1]
             return BehindTheDoor(f"http://127.0.0.1:{port}", _key(processes))
@@ -51,8 +66,3 @@ def metric(client: httpx.Client, name: str) -> float:
     samples = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE)
     assert samples, f"no {name} in /metrics"
     return sum(float(sample) for sample in samples)
-
-
-def tree(served: Served) -> list[psutil.Process]:
-    """All that runs below the supervisor."""
-    return served.descendants()

@@ -58,12 +58,15 @@ class Strays:
         """A known child has been reaped."""
         self._known.discard(pid)
 
-    async def sweep(self, *, give_up_seconds: float) -> None:
+    async def sweep(self, *, give_up_seconds: float) -> set[int]:
         """Kills and reaps strays until there are none; to be called after a nanny died unnaturally.
 
         Args:
             give_up_seconds: what the kernel does not let die until then (uninterruptible sleep) is
                 reported and left; `reap_orphans` takes it when it is dead.
+
+        Returns:
+            their process ids.
         """
         pause, longest_pause = _PAUSE_SECONDS
         seen: set[int] = set()
@@ -75,13 +78,14 @@ class Strays:
                     for stray in strays:
                         _end(stray)
                 if new := {stray.pid for stray in strays} - seen:
-                    logger.warning("killed what a killed nanny left: %s", sorted(new))
+                    logger.warning("killed what a killed nanny or template left: %s", sorted(new))
                     seen |= new
                 if not strays:
-                    return
+                    return seen
                 await anyio.sleep(pause)
                 pause = min(pause * 2, longest_pause)
         logger.error("these survive SIGKILL and are given up: %s", [stray.pid for stray in strays])
+        return seen
 
     async def reap_orphans(self) -> None:
         """Reaps the dead among the strays: as PID 1 of a container, nobody else would."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -60,18 +61,31 @@ class RunFolder:
         return folder
 
 
-def clean_after_worker(temporary: Path) -> None:
-    """Does what the worker's nanny would have done, had it lived: no process of the worker is left.
+def clean_after(temporary: Path, pids: Collection[int] = ()) -> None:
+    """Does what a worker's nanny, or a template, would have done, had it lived: no process of it is left.
 
     Args:
-        temporary: the worker's own folder; it need not exist any more.
+        temporary: its own folder; it need not exist any more.
+        pids: of its processes, as far as they were seen: a segment may bear one in its name
+            (joblib's `sem.loky-4711-9e94alje`).
     """
     try:
         names = (temporary / _NOTES_FILE).read_text().split("\n")
     except OSError:
         names = []
-    unlink_unmapped(name for name in names if name)
+    unlink_unmapped([*(name for name in names if name), *_named_after(pids)])
     shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _named_after(pids: Collection[int]) -> list[str]:
+    if not pids:
+        return []
+    tokens = {str(pid) for pid in pids}
+    try:
+        names = [each.name for each in _SHARED_MEMORY.iterdir()]
+    except OSError:
+        return []
+    return [name for name in names if tokens.intersection(re.split(r"[^0-9A-Za-z]+", name))]
 
 
 def unlink_unmapped(names: Iterable[str]) -> list[str]:
@@ -111,7 +125,7 @@ def remove_stale(base: str) -> None:
                 logger.info("removing what a dead supervisor left: %s", folder)
                 for worker in folder.iterdir():
                     if worker.is_dir():
-                        clean_after_worker(worker)
+                        clean_after(worker)
                 shutil.rmtree(folder, ignore_errors=True)
 
 

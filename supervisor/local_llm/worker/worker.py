@@ -25,7 +25,7 @@ from local_llm.worker.progress import Progress
 from local_llm.worker.pulse import Pulse
 from local_llm.worker.strays import Strays
 from local_llm.worker.templates import Templates
-from local_llm.worker.temporary import clean_after_worker
+from local_llm.worker.temporary import clean_after
 from local_llm.worker.tree_use import TreeUse, Use
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class Worker:
         self._begun = False
         self._refusal: LoadFailed | None = None
         self._nanny_finished = False
+        self._left: set[int] = set()  # processes whose nanny was killed
         self._kill_at = math.inf
         self._started = anyio.Event()
         self._ready = anyio.Event()
@@ -250,7 +251,7 @@ class Worker:
         finally:
             self._enter_stopping("its nanny is gone")
             with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(clean_after_worker, self._identity.temporary)
+                await anyio.to_thread.run_sync(clean_after, self._identity.temporary, self._left)
             self._life.enter(Phase.GONE, "nothing is left of it")
             self._ended.set()
             self._gone.set()
@@ -300,7 +301,8 @@ class Worker:
             self._outcome.not_started("its nanny ended first")
         self._outcome.nanny_lost = True
         self._enter_stopping("its nanny was killed")
-        await self._strays.sweep(give_up_seconds=GIVE_UP_SECONDS)
+        seen = self._tree.pids if self._tree is not None else ()
+        self._left = {*seen, *await self._strays.sweep(give_up_seconds=GIVE_UP_SECONDS)}
 
     async def _until_template(self, launch: Launch) -> None:
         """Until there is a template for it, or it is known that there is none, or it is to be stopped."""

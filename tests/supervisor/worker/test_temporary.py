@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local_llm.worker import temporary
-from local_llm.worker.temporary import RunFolder, clean_after_worker, unlink_unmapped
+from local_llm.worker.temporary import RunFolder, clean_after, unlink_unmapped
 
 
 def segment(name: str) -> Path:
@@ -65,6 +65,20 @@ def test_notes_cannot_lead_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "w1"
     folder.mkdir()
     (folder / ".shared-memory").write_text(f"../../{victim}\n\n")
-    clean_after_worker(folder)
+    clean_after(folder)
     assert victim.exists()
     assert not folder.exists()
+
+
+def test_segments_named_after_a_process(tmp_path: Path) -> None:
+    """joblib's semaphore of a worker whose nanny was killed goes; that with a like number stays."""
+    mark = f"fake-engine-{os.getpid()}"
+    left, other = Path(f"/dev/shm/sem.{mark}-4194301-x"), Path(f"/dev/shm/sem.{mark}-41943019-x")
+    left.touch()
+    other.touch()
+    try:
+        clean_after(tmp_path / "nowhere", {4194301})
+        assert not left.exists()
+        assert other.exists()
+    finally:
+        other.unlink()

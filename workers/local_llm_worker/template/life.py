@@ -8,14 +8,17 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from typing import NoReturn
 
 from local_llm_worker.nanny import life as nanny
+from local_llm_worker.nanny.shared_memory import SharedMemory
 from local_llm_worker.template.child import Program, rename
 from local_llm_worker.template.control import Control
 from local_llm_worker.template.engines import Engine
@@ -26,8 +29,8 @@ from local_llm_worker.template.hunger import be_as_before, die_before_all_others
 _LEAST_PRIORITY = 19
 
 
-def run(connection: socket.socket, engine: Engine) -> None:
-    """Stays until the supervisor hangs up.
+def run(connection: socket.socket, engine: Engine) -> NoReturn:
+    """Stays until the supervisor hangs up; then ends the process, without the libraries' own farewells.
 
     Args:
         connection: the control socket.
@@ -36,7 +39,20 @@ def run(connection: socket.socket, engine: Engine) -> None:
     # From the terminal, or from a `kill` of everything: the supervisor decides.
     for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(each, signal.SIG_IGN)
-    control = Control(connection)
+    # joblib, which vLLM imports, makes a semaphore and leaves it behind if it is not asked to go.
+    shared_memory = SharedMemory(tempfile.gettempdir())
+    try:
+        with suppress(SupervisorLeft):
+            _live(Control(connection), engine, shared_memory)
+    except BaseException:  # noqa: BLE001 - told, as the interpreter does
+        traceback.print_exc()
+    finally:
+        shared_memory.note([os.getpid()])
+        shared_memory.unlink_leftovers(None)
+        os._exit(0)
+
+
+def _live(control: Control, engine: Engine, shared_memory: SharedMemory) -> None:
     began = time.monotonic()
     gc.disable()
     preload = Preload(engine)
@@ -44,6 +60,7 @@ def run(connection: socket.socket, engine: Engine) -> None:
     if preload.unfit is not None:
         control.send("unfit", message=preload.unfit)
         return
+    shared_memory.note([os.getpid()])
     installation = Installation()
     gc.collect()
     gc.freeze()
@@ -66,6 +83,10 @@ def run(connection: socket.socket, engine: Engine) -> None:
             os.close(descriptor)
 
 
+class SupervisorLeft(Exception):
+    """In the middle of the import, whose thread cannot be joined."""
+
+
 class Preload:
     """The import, in a thread of the lowest priority: priorities are a thread's own in Linux.
 
@@ -84,12 +105,16 @@ class Preload:
         self._thread = threading.Thread(target=self._import, name="preload", daemon=True)
 
     def wait(self, control: Control) -> None:
-        """Until everything is imported; ends the process if the supervisor hangs up first."""
+        """Until everything is imported.
+
+        Raises:
+            SupervisorLeft: first.
+        """
         self._thread.start()
         while True:
             readable = select.select([self._reader, control.fileno()], [], [])[0]
             if control.fileno() in readable:
-                os._exit(0)  # a thread in the middle of an import cannot be joined
+                raise SupervisorLeft
             if self._reader in readable:
                 break
         self._thread.join()
