@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import msgspec
@@ -13,12 +14,14 @@ from local_llm.admin.access import check_local
 from local_llm.admin.event_stream import EventStream
 from local_llm.admin.feed import EventFeed
 from local_llm.admin.status import Status
+from local_llm.catalog.card import Engine
 from local_llm.catalog.catalog import Catalog
 from local_llm.errors import InvalidRequest, ModelBroken, ModelNotFound
 from local_llm.gateway.keys import KeyCheck
 from local_llm.gateway.request import BodyBudget, ClientLeft
 from local_llm.settings import Settings
 from local_llm.switchboard.switchboard import Switchboard
+from local_llm.worker.template import Template
 
 
 class LoadOrder(msgspec.Struct, forbid_unknown_fields=True):
@@ -47,6 +50,7 @@ class Admin:
         keys: if it wants any, the app has checked them; else only local clients are let in.
         budget: counts bodies.
         feed: what happens.
+        templates: the warm ones, for status.
     """
 
     def __init__(
@@ -57,13 +61,14 @@ class Admin:
         keys: KeyCheck,
         budget: BodyBudget,
         feed: EventFeed,
+        templates: Mapping[Engine, Template],
     ) -> None:
         self._catalog = catalog
         self._switchboard = switchboard
         self._keys = keys
         self._budget = budget
         self._feed = feed
-        self._status = Status(switchboard, settings)
+        self._status = Status(switchboard, settings, templates)
 
     def routes(self) -> list[Route]:
         """For the app."""

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import anyio
 
 from local_llm import __version__
 from local_llm.admin.tree_memory import TreeMemory, tree_memories
+from local_llm.catalog.card import Engine
 from local_llm.settings import Settings
 from local_llm.switchboard.standing import Standing
 from local_llm.switchboard.switchboard import Switchboard
+from local_llm.worker.template import Ready, Template
 
 
 class Status:
@@ -21,11 +24,15 @@ class Status:
     Args:
         switchboard: is only looked at.
         settings: for the limits.
+        templates: the warm ones, by engine.
     """
 
-    def __init__(self, switchboard: Switchboard, settings: Settings) -> None:
+    def __init__(
+        self, switchboard: Switchboard, settings: Settings, templates: Mapping[Engine, Template]
+    ) -> None:
         self._switchboard = switchboard
         self._settings = settings
+        self._templates = templates
         self._started_at = time.monotonic()
 
     async def tell(self) -> dict[str, Any]:
@@ -39,6 +46,7 @@ class Status:
             "uptime_seconds": round(time.monotonic() - self._started_at, 1),
             "pid": os.getpid(),
             "workers": [_worker(each, seen) for each in standings],
+            "templates": [_template(each) for each in self._templates.values()],
             "waiting": {"total": sum(waiting.values()), "by_model": waiting},
             "cooldowns": [
                 {
@@ -75,6 +83,18 @@ class Status:
         settings = self._settings
         sections = {"queue": settings.queue, "residency": settings.residency, "load": settings.load}
         return {name: section.model_dump(mode="json") for name, section in sections.items()}
+
+
+def _template(template: Template) -> dict[str, Any]:
+    """One warm template: what it costs, and what it took to make."""
+    state = template.state
+    ready = state if isinstance(state, Ready) else None
+    return {
+        "engine": template.plan.engine.value,
+        "state": type(state).__name__.lower(),
+        "seconds": ready.seconds if ready else None,
+        "proportional_bytes": ready.proportional_bytes if ready else None,
+    }
 
 
 def _worker(standing: Standing, seen: dict[int, TreeMemory]) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def _parts(status: dict[str, Any]) -> Iterator[RenderableType]:
     )
     yield Text()
     yield _workers(status["workers"]) if status["workers"] else Text("No model is loaded.", style="dim")
+    if status["templates"]:
+        yield Text(f"Warm templates: {_templates(status['templates'])}", style="dim")
     without_worker = _waiting_without_worker(status)
     if without_worker:
         yield Text(f"Waiting for their turn: {without_worker}")
@@ -63,6 +65,16 @@ def _workers(workers: list[dict[str, Any]]) -> Table:
             str(each["pid"] or "-"),
         )
     return table
+
+
+def _templates(templates: list[dict[str, Any]]) -> str:
+    """What each holds; workers that are forked from it share its memory."""
+    return ", ".join(f"{each['engine']} ({_template_in_words(each)})" for each in templates)
+
+
+def _template_in_words(template: dict[str, Any]) -> str:
+    held = template["proportional_bytes"]
+    return template["state"] if held is None else size_in_words(held)
 
 
 def _waiting_without_worker(status: dict[str, Any]) -> str:

@@ -37,6 +37,17 @@ def test_a_server_without_workers(tmp_path: Path) -> None:
     assert told["limits"]["queue"]["max_waiting"] == 256
 
 
+def test_the_warm_templates(tmp_path: Path) -> None:
+    """One an engine that has models: what it holds, and what it took."""
+    write_fake_model(tmp_path / "models", "a")
+    with running(tmp_path, warm="on") as served:
+        served.wait_for_log("warm template ready")
+        (template,) = status(served)["templates"]
+    assert (template["engine"], template["state"]) == ("vllm", "ready")
+    assert template["proportional_bytes"] > 1 << 20
+    assert 0 <= template["seconds"] < 60
+
+
 def test_a_worker_that_serves_and_one_that_is_waited_for(tmp_path: Path) -> None:
     """Phases, leases, who waits, process and memory, and what the switch took."""
     write_fake_model(tmp_path / "models", "org/a", chunks=200, chunk_seconds=0.05)

@@ -202,6 +202,10 @@ def test_the_tables() -> None:
         "uptime_seconds": 90_000,
         "waiting": {"total": 6, "by_model": {"org/a[b]": 4, "c": 2}},
         "workers": [worker(), worker(id="w8", progress=None, phase="leaving", pid=None, memory=unknown)],
+        "templates": [
+            {"engine": "vllm", "state": "ready", "seconds": 9.7, "proportional_bytes": 740_000_000},
+            {"engine": "transformers", "state": "making", "seconds": None, "proportional_bytes": None},
+        ],
         "cooldowns": [{"model": "d", "failures": 2, "seconds_left": 12.3, "error": "it\nbroke"}],
         "models": {
             "d": {**seen, "last_error": "not said twice"},
@@ -215,7 +219,15 @@ def test_the_tables() -> None:
     shown = captured.get()
     for words in ("up 25:00 h", "6 waiting", "2 of 2 places", "org/a[b]", "loading: weights 40%", "3:07 min"):
         assert words in shown
-    for words in ("2.0 GB", "18.2 GB", "4711", "their turn: c (2)", "12.3 s", "[red]it died. (1:01 min ago)"):
+    for words in (
+        "2.0 GB",
+        "18.2 GB",
+        "4711",
+        "their turn: c (2)",
+        "12.3 s",
+        "vllm (740 MB), transformers (making)",
+        "[red]it died. (1:01 min ago)",
+    ):
         assert words in shown
     for words in ("broke", "last lines", "not said twice"):
         assert words not in shown
