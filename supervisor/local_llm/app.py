@@ -74,7 +74,7 @@ class App:
             await _json(error, body)(scope, receive, identified)
             return
         if endpoint is not None:
-            await self._gateway.handle(endpoint, scope, receive, send)
+            await self._gateway.handle(endpoint, scope, receive)
         else:
             await self._local(scope, receive, identified)
 

@@ -44,6 +44,7 @@ class Fit:
         self._settings = settings
         self._environment = os.environ if environment is None else environment
         self._total: _Total | None = None
+        self._needs: dict[str, tuple[ModelCard, int | None]] = {}
 
     async def measure(self) -> None:
         """Reads what there is, once, in a thread: NVML may take its time. Until then everything fits."""
@@ -58,7 +59,7 @@ class Fit:
         total = self._total
         if total is None:
             return
-        need_bytes = least_need_bytes(card, self._settings)
+        need_bytes = self._least_need_bytes(card)
         if need_bytes is not None and need_bytes > total.size_bytes:
             raise ModelDoesNotFit(
                 f"The model {card.id!r} needs {in_gib(need_bytes)}, and {total.words} has "
@@ -66,6 +67,12 @@ class Fit:
                 "it if it needs less.",
                 param="model",
             )
+
+    def _least_need_bytes(self, card: ModelCard) -> int | None:
+        known = self._needs.get(card.id)
+        if known is None or known[0] is not card:
+            known = self._needs[card.id] = card, least_need_bytes(card, self._settings)
+        return known[1]
 
 
 def least_need_bytes(card: ModelCard, settings: Settings) -> int | None:

@@ -109,9 +109,7 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
                 foresee=launcher.foresee,
             )
             feed, key_check = EventFeed(), KeyCheck(keys)
-            admin = Admin(
-                settings, catalog, switchboard, key_check, budget, feed, launcher.templates.all
-            )
+            admin = Admin(settings, catalog, switchboard, key_check, budget, feed, launcher.templates.all)
             app = App(
                 catalog,
                 switchboard,

@@ -56,8 +56,9 @@ class Feedback:
 
     async def _speak(self) -> None:
         if self._answer.status is None:  # else the first worker died, and this is the wait for another
-            await self._answer.begin(200, HEADERS)
+            self._answer.begin(200, HEADERS)
         while True:
             words = " ".join(self._describe().split())
-            await self._answer.pass_on(f": {words}\n\n".encode())
+            await self._answer.writable()
+            self._answer.pass_on(f": {words}\n\n".encode())
             await asyncio.sleep(EVERY_SECONDS)

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
-import aiohttp
 import anyio
 import msgspec
-from multidict import CIMultiDict
 from starlette.types import Scope
-from yarl import URL
 
 from local_llm.errors import UpstreamDied, WorkerRefused
 from local_llm.gateway.answer import Answer
 from local_llm.gateway.request import HeldBody
+from local_llm.gateway.upstream import Connection, ConnectionBroken, Connections, Headers, NotConnected
 from local_llm.switchboard.switchboard import Lease
-
-CONNECT_SECONDS = 10.0
-"""A worker that is ready accepts on the loopback at once; one that is stopped or wedged never does."""
-
-IDLE_CONNECTION_SECONDS = 4.0
-"""Less than any worker keeps an idle connection (uvicorn: 5 s), so that none is used as it closes."""
 
 LAST_WORDS_SECONDS = 2.0
 """From a broken connection to the news that its process has ended."""
-
-LARGE_BODY_BYTES = 1 << 20
 
 LARGEST_ERROR_BYTES = 1 << 16
 
@@ -57,66 +46,92 @@ class NothingSent(UpstreamDied):
 
 
 class DataPath:
-    """Connections to workers, kept and used again. An asynchronous context."""
+    """Takes requests to workers. An asynchronous context."""
 
     def __init__(self) -> None:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_CONNECTION_SECONDS)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-            # No limit on the whole: an answer may take as long as its tokens. A worker that hangs is the
-            # worker room's to notice; its end breaks the connection.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        )
+        self._connections = Connections()
 
     async def __aenter__(self) -> DataPath:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
+        self._connections.close()
 
     async def forward(self, scope: Scope, held: HeldBody, lease: Lease, answer: Answer) -> None:
         """Sends a request to the lease's worker, and what it answers to the client.
+
+        No deadline for the whole: an answer may take as long as its tokens. A worker that hangs is the
+        worker room's to notice; its end breaks the connection.
 
         Raises:
             NothingSent: the worker was not there.
             UpstreamDied: it went away before its answer was whole.
             WorkerRefused: it answered with an error, and the client's stream had begun already.
         """
+        relay = _Relay(answer, held)
         try:
-            async with self._session.request(
-                scope["method"],
-                _url(scope, lease),
-                data=_payload(held.content),
-                headers=_request_headers(scope["headers"], lease.worker.key),
-                allow_redirects=False,
-            ) as response:
-                held.let_go()
-                if answer.status is None:
-                    await answer.begin(response.status, _response_headers(response.raw_headers))
-                elif response.status != 200:  # the stream has begun with comments, and goes on as events
-                    raise await _refusal(response)
-                while chunk := await response.content.readany():
-                    await answer.pass_on(chunk)
-                await answer.end()
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            connection = await self._connections.to(lease.worker.base_url)
+            connection.send(_request_head(scope, len(held.content), lease), held.content)
+            await connection.receive(relay)
+        except NotConnected as error:
             raise NothingSent(await _what_happened(lease, error)) from error
-        except (aiohttp.ClientError, ConnectionError) as error:
+        except ConnectionBroken as error:
             raise UpstreamDied(await _what_happened(lease, error)) from error
+        if relay.refusal is not None:
+            raise _refusal(relay.refusal, relay.refusal_body)
 
 
-async def _refusal(response: aiohttp.ClientResponse) -> WorkerRefused:
-    content = b""
-    while len(content) < LARGEST_ERROR_BYTES and (chunk := await response.content.readany()):
-        content += chunk
+class _Relay:
+    """Hands a worker's answer on to the client.
+
+    Attributes:
+        refusal: the worker's status, if it is no good one and the client's stream had begun already.
+        refusal_body: what it said then.
+    """
+
+    __slots__ = ("_answer", "_held", "refusal", "refusal_body")
+
+    def __init__(self, answer: Answer, held: HeldBody) -> None:
+        self._answer = answer
+        self._held = held
+        self.refusal: int | None = None
+        self.refusal_body = b""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """From `Receiver`."""
+        self._held.let_go()
+        if self._answer.status is None:
+            self._answer.begin(status, _response_headers(headers))
+        elif status != 200:  # the stream has begun with comments, and goes on as events
+            self.refusal = status
+
+    def take(self, piece: bytes) -> None:
+        """From `Receiver`."""
+        if self.refusal is None:
+            self._answer.pass_on(piece)
+        elif len(self.refusal_body) < LARGEST_ERROR_BYTES:
+            self.refusal_body += piece
+
+    def end(self) -> None:
+        """From `Receiver`."""
+        if self.refusal is None:
+            self._answer.end()
+
+    def blocks(self, connection: Connection) -> bool:
+        """From `Receiver`."""
+        if not self._answer.blocked:
+            return False
+        self._answer.when_writable(connection.resume)
+        return True
+
+
+def _refusal(status: int, content: bytes) -> WorkerRefused:
     try:
         error = msgspec.json.decode(content)["error"]
         return WorkerRefused(str(error["message"]), error=error)
     except (msgspec.DecodeError, KeyError, TypeError):
         shown = content.decode(errors="replace")
-        return WorkerRefused(f"The worker answered with status {response.status}: {shown}")
+        return WorkerRefused(f"The worker answered with status {status}: {shown}")
 
 
 async def _what_happened(lease: Lease, error: Exception) -> str:
@@ -125,42 +140,33 @@ async def _what_happened(lease: Lease, error: Exception) -> str:
     with anyio.move_on_after(LAST_WORDS_SECONDS):
         ended = await worker.wait_ended()
         return f"The worker of {worker.card.id!r} left its answer incomplete: it {ended.in_words()}."
-    return f"The worker of {worker.card.id!r} broke the connection off ({type(error).__name__}: {error})."
+    return f"The worker of {worker.card.id!r} broke the connection off ({error})."
 
 
-def _url(scope: Scope, lease: Lease) -> URL:
+def _request_head(scope: Scope, body_bytes: int, lease: Lease) -> bytes:
+    headers = scope["headers"]
+    dropped = _with_those_named(NOT_FOR_WORKERS, headers)
     query = scope["query_string"]
-    url = lease.worker.base_url + str(scope["path"])
-    # `encoded`: as it is. Left to itself, yarl writes the query anew (%2F becomes /).
-    return URL(f"{url}?{query.decode('latin-1')}" if query else url, encoded=True)
+    target = scope["path"].encode() + (b"?" + query if query else b"")
+    lines = [b"%b %b HTTP/1.1\r\n" % (scope["method"].encode(), target)]
+    for name, value in headers:
+        if name not in dropped:
+            lines += (name, b": ", value, b"\r\n")
+    host = lease.worker.base_url.rpartition("/")[2].encode()
+    own = b"host: %b\r\nauthorization: Bearer %b\r\ncontent-length: %d\r\n\r\n"
+    lines.append(own % (host, lease.worker.key.encode(), body_bytes))
+    return b"".join(lines)
 
 
-def _payload(body: bytes) -> bytes | io.BytesIO:
-    # aiohttp writes bytes in one go, and warns of it above a megabyte; a file is written in pieces.
-    return io.BytesIO(body) if len(body) >= LARGE_BODY_BYTES else body
-
-
-def _request_headers(headers: Sequence[tuple[bytes, bytes]], key: str) -> CIMultiDict[str]:
-    dropped = NOT_FOR_WORKERS | _named_by_connection(headers)
-    passed = [(name.decode("latin-1"), _text(value)) for name, value in headers if name not in dropped]
-    return CIMultiDict([*passed, ("authorization", f"Bearer {key}")])
-
-
-def _text(value: bytes) -> str:
-    """Of a header's value. aiohttp writes all text as UTF-8, so that is what it must be read as."""
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
-
-
-def _response_headers(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def _response_headers(headers: Headers) -> Headers:
     lowered = [(name.lower(), value) for name, value in headers]
-    dropped = NOT_FOR_CLIENTS | _named_by_connection(lowered)
+    dropped = _with_those_named(NOT_FOR_CLIENTS, lowered)
     return [(name, value) for name, value in lowered if name not in dropped]
 
 
-def _named_by_connection(headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    return frozenset(
-        each.strip().lower() for name, value in headers if name == b"connection" for each in value.split(b",")
-    )
+def _with_those_named(dropped: frozenset[bytes], headers: Sequence[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Adds the headers that `Connection` names: they are for one hop, too."""
+    for name, value in headers:
+        if name == b"connection":
+            dropped = dropped.union(each.strip().lower() for each in value.split(b","))
+    return dropped

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
+import sys
 import time
-import uuid
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-import anyio
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive, Scope
 
 from local_llm.catalog.card import ModelCard
 from local_llm.catalog.catalog import Catalog
@@ -22,6 +20,7 @@ from local_llm.gateway.endpoints import Endpoint
 from local_llm.gateway.feedback import Feedback
 from local_llm.gateway.forward import DataPath, NothingSent
 from local_llm.gateway.request import BodyBudget, ClientLeft, HeldBody, read_envelope
+from local_llm.http1 import Exchange
 from local_llm.switchboard.switchboard import Switchboard
 
 log = logging.getLogger(__name__)
@@ -79,14 +78,18 @@ class Gateway:
         self._budget = budget
         self._feedback_after_seconds = feedback_after_seconds
 
-    async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serves one request from its first byte to its last."""
+    async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> None:
+        """Serves one request from its first byte to its last, and answers by the scope's exchange."""
+        exchange: Exchange = scope["state"]["exchange"]
         account = Account(request_id(scope))
-        answer = Answer(send, account.request_id)
+        answer = Answer(exchange, account.request_id)
         outcome: int | None = None
         try:
             try:
-                await self._serve(endpoint, scope, receive, answer, account)
+                with self._budget.holding() as held:
+                    await held.read(scope, receive, has_come=exchange.body_has_come)
+                    with _WhileClientStays(exchange):
+                        await self._serve(endpoint, scope, held, answer, account)
             except ClientLeft:
                 outcome = CLIENT_LEFT_STATUS
             except ServiceError as error:
@@ -101,30 +104,28 @@ class Gateway:
         except Broken as broken:
             log.warning("request %s: answer cut short: %s", account.request_id, broken)
             # A visible break. Merely returning would be one too, and a mistake in uvicorn's eyes.
-            scope["state"]["abort"]()
+            exchange.abort()
             await _until_client_left(receive)
         finally:
             _log_access(endpoint, account, answer, outcome)
 
     async def _serve(
-        self, endpoint: Endpoint, scope: Scope, receive: Receive, answer: Answer, account: Account
+        self, endpoint: Endpoint, scope: Scope, held: HeldBody, answer: Answer, account: Account
     ) -> None:
-        with self._budget.holding() as held:
-            asked = read_envelope(await held.read(scope, receive))
-            account.model = asked.model[:LONGEST_NAME_LOGGED]
-            card = self._catalog.find(asked.model)
-            account.model = card.id
-            endpoint.check(card)
-            after_seconds = self._feedback_after_seconds if asked.stream and endpoint.streams else 0
-            feedback = Feedback(answer, lambda: self._switchboard.waiting_in_words(card), after_seconds)
-            one = _Passage(scope, held, answer, account, feedback)
-            async with _while_client_stays(receive):
-                try:
-                    await self._lease_and_forward(card, one)
-                except NothingSent:  # the worker died between its last sign of life and this request
-                    await self._lease_and_forward(card, one)
-                finally:
-                    await feedback.end()
+        asked = read_envelope(held.content)
+        account.model = asked.model[:LONGEST_NAME_LOGGED]
+        card = self._catalog.find(asked.model)
+        account.model = card.id
+        endpoint.check(card)
+        after_seconds = self._feedback_after_seconds if asked.stream and endpoint.streams else 0
+        feedback = Feedback(answer, lambda: self._switchboard.waiting_in_words(card), after_seconds)
+        one = _Passage(scope, held, answer, account, feedback)
+        try:
+            await self._lease_and_forward(card, one)
+        except NothingSent:  # the worker died between its last sign of life and this request
+            await self._lease_and_forward(card, one)
+        finally:
+            await feedback.end()
 
     async def _lease_and_forward(self, card: ModelCard, one: _Passage) -> None:
         one.feedback.begin()
@@ -138,30 +139,38 @@ class Gateway:
             await self._data_path.forward(one.scope, one.held, lease, one.answer)
 
 
-@asynccontextmanager
-async def _while_client_stays(receive: Receive) -> AsyncIterator[None]:
-    """Cancels what is inside when the client leaves.
-
-    One task for the whole request, awaited here. Not a task group: that would wrap every error in a group.
+class _WhileClientStays:
+    """Cancels what is inside, in this task, when the client leaves. No cancel scope: two a request would
+    take as long as its parsing.
 
     Raises:
         ClientLeft: it left.
     """
-    scope = anyio.CancelScope()
 
-    async def watch() -> None:
-        await _until_client_left(receive)
-        scope.cancel()
+    __slots__ = ("_exchange", "_left", "_task")
 
-    watcher = asyncio.get_running_loop().create_task(watch())
-    try:
-        with scope:
-            yield
-    finally:
-        watcher.cancel()
-        await asyncio.wait([watcher])
-    if scope.cancelled_caught:
-        raise ClientLeft
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._left = False
+
+    def __enter__(self) -> None:
+        if self._exchange.left:
+            raise ClientLeft
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - uvicorn makes one for each request
+        self._task = task
+        self._exchange.when_left(self._leave)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._exchange.forget(self._leave)
+        if self._left and kind is asyncio.CancelledError:
+            if sys.version_info >= (3, 11):
+                self._task.uncancel()
+            raise ClientLeft
+
+    def _leave(self) -> None:
+        self._left = True
+        self._task.cancel()
 
 
 async def _until_client_left(receive: Receive) -> None:
@@ -176,10 +185,12 @@ def request_id(scope: Scope) -> str:
             given: str = value.decode("latin-1")
             if PLAIN_ID.fullmatch(given):
                 return given
-    return uuid.uuid4().hex
+    return f"{random.getrandbits(128):032x}"
 
 
 def _log_access(endpoint: Endpoint, account: Account, answer: Answer, outcome: int | None) -> None:
+    if not access_log.isEnabledFor(logging.INFO):
+        return
     now = time.monotonic()
     waited_seconds = account.waited_seconds
     if account.waits_since is not None:  # in vain: refused, or the client left

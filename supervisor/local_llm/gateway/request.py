@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,14 +89,9 @@ class BodyBudget:
         """Held at this moment."""
         return self._held_bytes
 
-    @contextmanager
-    def holding(self) -> Iterator[HeldBody]:
-        """A body's share; given back when left."""
-        held = HeldBody(self)
-        try:
-            yield held
-        finally:
-            held.let_go()
+    def holding(self) -> HeldBody:
+        """A body's share, a context manager; given back when left."""
+        return HeldBody(self)
 
     def check(self, declared: int) -> None:
         """Refuses by its Content-Length what would be refused while it is read.
@@ -132,21 +126,40 @@ class BodyBudget:
 
 
 class HeldBody:
-    """One request's body while it waits for its worker."""
+    """One request's body while it waits for its worker; a context, at whose end it is let go."""
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._counted = 0
         self.content = b""
 
-    async def read(self, scope: Scope, receive: Receive) -> bytes:
+    def __enter__(self) -> HeldBody:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.let_go()
+
+    async def read(self, scope: Scope, receive: Receive, *, has_come: bool = False) -> bytes:
         """Reads the whole body from the client.
+
+        Args:
+            scope: of the request.
+            receive: ASGI's.
+            has_come: whether all of it is there already; then no deadline is needed, and two of them would
+                take as long as the parsing.
 
         Raises:
             BodyTooLarge, Overloaded: as soon as that is certain.
             RequestTimeout: nothing came for BODY_STALL_SECONDS, or not all within BODY_SECONDS.
             ClientLeft: it closed the connection before the body was complete.
         """
+        if has_come:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft
+            self._take(len(message["body"]))
+            self.content = message["body"]
+            return self.content
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit():
             self._budget.check(int(declared))
@@ -154,8 +167,7 @@ class HeldBody:
         try:
             with anyio.fail_after(BODY_SECONDS):
                 async for piece in _pieces(receive):
-                    self._budget.take(len(piece), already=self._counted)
-                    self._counted += len(piece)
+                    self._take(len(piece))
                     pieces.append(piece)
         except TimeoutError:
             raise RequestTimeout(
@@ -164,6 +176,10 @@ class HeldBody:
             ) from None
         self.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         return self.content
+
+    def _take(self, size: int) -> None:
+        self._budget.take(size, already=self._counted)
+        self._counted += size
 
     def let_go(self) -> None:
         """Forgets the body, once it is the worker's or nobody's."""

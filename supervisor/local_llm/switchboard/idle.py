@@ -20,9 +20,10 @@ def outstayed(
     Returns:
         Those to unload, and when the next one will be, else infinity.
     """
-    idle_for = math.inf if limits.idle_unload_seconds is None else limits.idle_unload_seconds
+    if limits.idle_unload_seconds is None:
+        return [], math.inf
     due = {
-        each.worker: each.used_at + idle_for
+        each.worker: each.used_at + limits.idle_unload_seconds
         for each in residents
         if hold_of(each, wanted) is Hold.IDLE and not each.model.kept and not _is_default(each.model, limits)
     }

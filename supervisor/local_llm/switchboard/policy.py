@@ -237,12 +237,14 @@ class Policy:
 
     def _settle(self, at: float) -> None:
         self.wake_at = None
-        self._give_up_waiters(at)
-        for resident in self.residents.values():  # 2.2
-            if isinstance(resident.stage, Serving):
-                self._board.admit_line(resident, at)
+        if self.lines:  # else nobody waits: so it is with most requests
+            self._give_up_waiters(at)
+            for resident in self.residents.values():  # 2.2
+                if isinstance(resident.stage, Serving):
+                    self._board.admit_line(resident, at)
         self._call_off_drains(at)
-        self._make_places(at)
+        if self.lines:
+            self._make_places(at)
         self._end_drains(at)
         if not self.shutting_down:
             self._unload_idle(at)

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import anyio
-from starlette.types import Message
 
 from local_llm.gateway.answer import Answer
 from local_llm.gateway.feedback import Feedback
+from local_llm.http1 import Exchange
+
+
+class Kept:
+    """An exchange that keeps what was written, and a client that takes everything at once."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.written = anyio.Event()
+
+    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        self.calls.append("begin")
+
+    def write(self, piece: bytes) -> None:
+        self.calls.append("write")
+        self.written.set()
+
+    async def writable(self) -> None: ...
 
 
 async def test_a_second_wait_goes_on_in_the_same_stream() -> None:
     """A request that is tried on a fresh worker waits twice; its answer begins once."""
-    messages: list[str] = []
-    commented = anyio.Event()
-
-    async def send(message: Message) -> None:
-        messages.append(message["type"])
-        if message["type"] == "http.response.body":
-            commented.set()
-
-    feedback = Feedback(Answer(send, "id"), lambda: "its turn", after_seconds=0.01)
+    exchange = Kept()
+    feedback = Feedback(Answer(cast("Exchange", exchange), "id"), lambda: "its turn", after_seconds=0.01)
     for _ in range(2):
         feedback.begin()
-        await commented.wait()
+        await exchange.written.wait()
         await feedback.end()
-        commented = anyio.Event()
-    assert messages == ["http.response.start", "http.response.body", "http.response.body"]
+        exchange.written = anyio.Event()
+    assert exchange.calls == ["begin", "write", "write"]
