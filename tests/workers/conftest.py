@@ -98,7 +98,7 @@ def serving(load_once: Callable[[Path], Any]) -> Serving:
     """`async with serving(folder) as client`: the application for that model, asked without a socket."""
     from local_llm_worker.pooling.endpoints import Endpoints
     from local_llm_worker.pooling.engine import Engine
-    from local_llm_worker.pooling.server import create_app
+    from local_llm_worker.pooling.server import App
     from local_llm_worker.pooling.token_ids import TokenIds
 
     @asynccontextmanager
@@ -111,7 +111,7 @@ def serving(load_once: Callable[[Path], Any]) -> Serving:
             "max_body_bytes": 1 << 20,
             **options,
         }
-        app = create_app(Endpoints(model, engine, **settings))
+        app = App(Endpoints(model, engine, **settings))
         transport = httpx.ASGITransport(app)
         async with engine, httpx.AsyncClient(transport=transport, base_url="http://worker") as client:
             yield client

@@ -27,6 +27,7 @@ class CountingModel:
         batches: inputs' lengths, batch by batch.
         began: gets an entry when a batch begins.
         capacity: padded tokens that fit the memory.
+        threads: names of those that tokenised, and that computed.
         answer: what becomes of a batch's lengths.
     """
 
@@ -38,7 +39,7 @@ class CountingModel:
         self.capacity = 10**9
         self.freed = 0
         self.tokenized: list[list[Input]] = []
-        self.threads: set[str] = set()
+        self.threads: dict[str, set[str]] = {"tokenize": set(), "compute": set()}
         self.answer: Callable[[list[int]], Sequence[float]] = lambda lengths: lengths
         self._let = threading.Semaphore(0)
 
@@ -46,6 +47,7 @@ class CountingModel:
         self._let.release(batches)
 
     def tokenize(self, inputs: Sequence[Input], options: TokenizeOptions) -> list[Item]:
+        self.threads["tokenize"].add(threading.current_thread().name)
         self.tokenized.append(list(inputs))
         if "?" in inputs:
             raise ValueError("a fault in the tokenizer")
@@ -53,7 +55,7 @@ class CountingModel:
         return [Item({"input_ids": [1] * len(each)}, shared) for each in inputs]
 
     def compute(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
-        self.threads.add(threading.current_thread().name)
+        self.threads["compute"].add(threading.current_thread().name)
         self.began.put(None)
         assert self._let.acquire(timeout=WAIT_SECONDS)
         lengths = [len(each) for each in items]
@@ -74,7 +76,7 @@ def run(engine: Engine, *lengths: int, options: TokenizeOptions = PLAIN) -> asyn
     """Submits texts of these lengths; the task's result is their rows."""
 
     async def ask() -> list[int]:
-        outcome = await engine.run(["x" * each for each in lengths], options)
+        outcome = await engine.submit(["x" * each for each in lengths], options)
         assert outcome.tokens == sum(lengths)
         return [int(row[0]) for row in outcome.rows]
 
@@ -87,9 +89,9 @@ def model() -> CountingModel:
     return CountingModel()
 
 
-def make_engine(model: CountingModel, max_tokens: int = 1000, max_padding: int = 1000) -> Engine:
+def make_engine(model: CountingModel, max_tokens: int = 1000, batch_cost: int = 1000) -> Engine:
     """An engine whose device is never lost."""
-    return Engine(model, BatchLimits(max_tokens, max_padding), on_device_lost=pytest.fail)
+    return Engine(model, BatchLimits(max_tokens, batch_cost), on_device_lost=pytest.fail)
 
 
 async def submitted(engine: Engine) -> None:
@@ -97,7 +99,7 @@ async def submitted(engine: Engine) -> None:
     await asyncio.sleep(0)  # lets the tasks just created put their request in
     # Requests pass the tokeniser in order, and this one it refuses by itself.
     with pytest.raises(InputRejected):
-        await engine.run([""], TokenizeOptions(max_length=999))
+        await engine.submit([""], TokenizeOptions(max_length=999))
 
 
 async def test_batches_across_requests(model: CountingModel) -> None:
@@ -112,7 +114,7 @@ async def test_batches_across_requests(model: CountingModel) -> None:
         assert await first == [3]
         assert await asyncio.gather(*others) == [[5, 4], [6], [2]]
     assert model.batches == [[3], [5, 4, 6, 2]]
-    assert model.threads == {"compute"}
+    assert model.threads == {"tokenize": {"tokenise"}, "compute": {"compute"}}
 
 
 async def test_budget_counts_padding(model: CountingModel) -> None:
@@ -235,8 +237,7 @@ async def test_one_bad_request_among_many(model: CountingModel) -> None:
     async with make_engine(model) as engine:
         first = run(engine, 1)
         await model.begun()
-        bad = asyncio.create_task(engine.run(["?"], PLAIN))
-        good = run(engine, 2)
+        bad, good = engine.submit(["?"], PLAIN), run(engine, 2)
         model.let()
         with pytest.raises(ComputationFailed):
             await bad

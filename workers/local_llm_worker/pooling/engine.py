@@ -37,7 +37,7 @@ from local_llm_worker.pooling.inputs import Input, Item, TokenizeOptions
 _log = logging.getLogger(__name__)
 
 # Inputs that a batch is chosen from: enough to find neighbours in length, few enough to sort in passing.
-_CANDIDATES = 1024
+_CANDIDATES = 512
 
 Rows = npt.NDArray[np.float32]
 
@@ -66,7 +66,7 @@ class Outcome:
 
 
 class _Job:
-    """A request's inputs on their way. Owned by one thread at a time; `abandoned` is set from outside."""
+    """A request's inputs on their way. Owned by one thread at a time; the future is the event loop's."""
 
     def __init__(
         self, inputs: Sequence[Input], options: TokenizeOptions, future: asyncio.Future[Outcome]
@@ -74,10 +74,13 @@ class _Job:
         self.inputs = inputs
         self.options = options
         self.future = future
-        self.abandoned = False
         self.items: list[Item] = []
         self.pending: dict[int, None] = {}  # places in `items`, in order
         self.rows: list[Rows] = []
+
+    @property
+    def abandoned(self) -> bool:
+        return self.future.cancelled()  # only read here, and it never becomes false again
 
     def tokenized(self, items: list[Item]) -> None:
         self.items = items
@@ -129,23 +132,23 @@ class Engine:
         for thread in self._threads:
             await asyncio.to_thread(thread.join)
 
-    async def run(self, inputs: Sequence[Input], options: TokenizeOptions) -> Outcome:
-        """Computes `inputs`; cancelled, it takes back what is not yet computed.
+    def submit(self, inputs: Sequence[Input], options: TokenizeOptions) -> asyncio.Future[Outcome]:
+        """Computes `inputs`; cancelling the future takes back what is not yet computed.
 
         Args:
             inputs: at least one, all of one sort.
             options: how they become tokens.
 
+        Returns:
+            The outcome to come, or one of these:
+
         Raises:
             InputRejected: an input has no token, or more than the model takes.
             RequestError: the computation failed.
         """
-        job = _Job(inputs, options, self._loop.create_future())
-        self._to_tokenize.put(job)
-        try:
-            return await job.future
-        finally:
-            job.abandoned = True
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        self._to_tokenize.put(_Job(inputs, options, future))
+        return future
 
     # --- tokeniser thread ---
 

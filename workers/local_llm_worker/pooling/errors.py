@@ -61,10 +61,19 @@ class ModelNotFound(NotFound):
 
 
 class MethodNotAllowed(BadRequest):
-    """The path exists, the method is another."""
+    """The path exists, the method is another.
+
+    Args:
+        message: as of every `RequestError`.
+        allow: the header that names the methods.
+    """
 
     status = 405
     code = "method_not_allowed"
+
+    def __init__(self, message: str, *, allow: str) -> None:
+        super().__init__(message)
+        self.allow = allow
 
 
 class BodyTooLarge(BadRequest):

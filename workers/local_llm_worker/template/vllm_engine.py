@@ -64,7 +64,12 @@ _MODULES = (
     "xgrammar",
     "local_llm_worker.key_guard",
 )
-_CPU_MODULES = ("vllm.v1.worker.cpu_worker", "vllm.v1.attention.backends.cpu_attn")
+_CPU_MODULES = (
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.attention.backends.cpu_attn",
+    "vllm.triton_utils.dispatcher",
+    "vllm.utils.cpu_triton_utils",
+)
 _CUDA_MODULES = (
     "vllm.v1.worker.gpu_worker",
     "vllm.v1.attention.backends.flash_attn",
