@@ -22,6 +22,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 WITHOUT_WARNINGS := 2> >(grep -v ^WARNING >&2)
 LOCKS := requirements/supervisor.txt requirements/engines-cpu.txt requirements/dev.txt
 IMAGE_TOOLS := .cache/image-tools/done
+BENCH_INFINITY := .cache/bench/infinity/done
+BENCH_LITELLM := .cache/bench/litellm/done
 TORCH_INDEX := https://download.pytorch.org/whl/cpu
 
 export HF_HUB_OFFLINE := 1
@@ -32,8 +34,8 @@ FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	"$$each" -c '$(FITS)' 2>/dev/null && { echo "$$each"; break; }; done)
 
-.PHONY: help demo setup models test test-unit chaos bench-queue lint format lock clean \
-	image image-test image-check-gpu
+.PHONY: help demo setup models test test-unit chaos bench bench-switch bench-proxy bench-embed \
+	bench-supervisor bench-queue lint format lock clean image image-test image-check-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -62,6 +64,21 @@ test-unit: setup ## The tests that need neither engines nor models.
 chaos: setup ## Break everything at random for SECONDS_OF_CHAOS, and judge (CHAOS="--replay 7", "--engines real").
 	@$(BIN)/python -m benchmarks.chaos --seconds $(SECONDS_OF_CHAOS) $(CHAOS)
 
+bench: bench-switch bench-proxy bench-embed bench-supervisor ## The next four, into RESULTS.md (half an hour).
+	@echo "== benchmarks/RESULTS.md is written"
+
+bench-switch: models ## A switch between models, warm beside cold, with the real engines.
+	@$(BIN)/python -m benchmarks.switch
+
+bench-proxy: setup $(BENCH_LITELLM) ## The data path beside nginx and others (7 minutes; needs nginx and wrk).
+	@$(BIN)/python -m benchmarks.proxy
+
+bench-embed: models $(BENCH_INFINITY) ## Embeddings a second beside sentence-transformers and Infinity (10 minutes).
+	@$(BIN)/python -m benchmarks.embed
+
+bench-supervisor: setup ## The supervisor's start, memory and scan of 1,000 models (a minute).
+	@$(BIN)/python -m benchmarks.supervisor_figures
+
 bench-queue: setup ## Who waits how long: the queue's policy beside a greedy one, in simulated time.
 	@$(BIN)/python benchmarks/queue_trace.py
 
@@ -79,7 +96,8 @@ lint: setup ## Format, lint rules and types, without changing a file.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo deploy tests/image tests/tiny_models.py benchmarks/chaos tests/test_chaos.py
+	$(BIN)/mypy demo deploy tests/image tests/tiny_models.py benchmarks/chaos tests/test_chaos.py \
+		benchmarks/embed benchmarks/proxy benchmarks/results.py benchmarks/supervisor_figures.py
 
 format: setup ## Format, and fix what can be fixed.
 	@$(BIN)/ruff format .
@@ -143,3 +161,28 @@ $(IMAGE_TOOLS): requirements/image-tools.txt $(DONE)/venv
 	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r $< \
 		$(WITHOUT_WARNINGS)
 	touch $@
+
+# Infinity, to measure beside; it wants older libraries. Where it cannot be installed the rest is measured.
+$(BENCH_INFINITY): requirements/bench-infinity.txt requirements/torch-cpu.txt $(DONE)/venv
+	@echo "== Infinity, to measure beside (150 MB and torch, a minute or two)"
+	$(BIN)/python -m venv --clear $(@D)
+	pip="$(@D)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --retries 1"
+	if $$pip --extra-index-url $(TORCH_INDEX) -r requirements/torch-cpu.txt $(WITHOUT_WARNINGS) \
+		&& $$pip --require-hashes -r $< $(WITHOUT_WARNINGS); then
+		touch $@
+	else
+		echo "Infinity was not installed; measuring without it." >&2
+		rm -rf $(@D)
+	fi
+
+# LiteLLM, the same way. It needs nothing that is not in its lock.
+$(BENCH_LITELLM): requirements/bench-litellm.txt $(DONE)/venv
+	@echo "== LiteLLM's proxy, to measure beside (half a minute)"
+	$(BIN)/python -m venv --clear $(@D)
+	if $(@D)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --no-deps --retries 1 \
+		--require-hashes -r $< $(WITHOUT_WARNINGS); then
+		touch $@
+	else
+		echo "LiteLLM was not installed; measuring without it." >&2
+		rm -rf $(@D)
+	fi

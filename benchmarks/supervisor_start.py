@@ -27,9 +27,10 @@ LONGEST_SECONDS = 30.0
 
 
 class Start(NamedTuple):
-    """One start: seconds to the first answer, then megabytes."""
+    """One start: seconds to the first answer, how many of them a core worked for it, then megabytes."""
 
     seconds: float
+    core_seconds: float
     rss_mb: float
     pss_mb: float
 
@@ -47,8 +48,9 @@ def measure(models_dir: Path) -> Start:
     try:
         _wait_for_health(f"http://127.0.0.1:{port}/health", began)
         seconds = time.monotonic() - began
-        memory = psutil.Process(process.pid).memory_full_info()
-        return Start(seconds, memory.rss / 1e6, memory.pss / 1e6)
+        seen = psutil.Process(process.pid)
+        cpu, memory = seen.cpu_times(), seen.memory_full_info()
+        return Start(seconds, cpu.user + cpu.system, memory.rss / 1e6, memory.pss / 1e6)
     finally:
         process.terminate()
         process.wait()
@@ -75,8 +77,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         measure(Path(folder))  # byte code is written, files come into the page cache
         starts = [measure(Path(folder)) for _ in range(count)]
-    seconds, rss_mb, pss_mb = (statistics.median(column) for column in zip(*starts, strict=True))
+    seconds, core_seconds, rss_mb, pss_mb = (
+        statistics.median(column) for column in zip(*starts, strict=True)
+    )
     print(f"start to GET /health: {seconds:.2f} s (median of {count}; {_range(starts)})")
+    print(f"of which a core worked {core_seconds:.2f} s")
     print(f"memory: {rss_mb:.0f} MB RSS, {pss_mb:.0f} MB PSS")
 
 

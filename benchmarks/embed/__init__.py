@@ -1,0 +1,1 @@
+"""Embeddings a second: the server beside sentence-transformers and Infinity (`make bench-embed`)."""
