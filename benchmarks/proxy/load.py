@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from benchmarks.proxy.programs import CHAT, Contender, body, compiled
+from benchmarks.proxy.programs import CACHE, CHAT, Contender, body, compiled
 
 
 class LoadFailed(Exception):
@@ -93,14 +92,14 @@ def streams(
 
 @cache
 def _wrk_script(work_us: int) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="bench-proxy-"))
+    folder = CACHE / "proxy"
     (folder / "body").write_bytes(body(stream=False))
-    script = folder / "post.lua"
+    script = folder / f"post-{work_us}.lua"
     script.write_text(f"""
 wrk.method = "POST"
 wrk.path = "{CHAT}"
 wrk.headers["Content-Type"] = "application/json"
 wrk.headers["x-work-us"] = "{work_us}"
-wrk.body = io.open("{folder}/body"):read("*a")
+wrk.body = io.open("{folder.absolute()}/body"):read("*a")
 """)
     return script
