@@ -17,7 +17,7 @@ VARIANT=$1
 ENGINES=$2
 PYTHON=$3
 # What our own worker imports besides its engine (msgspec, starlette, uvicorn) is there beside vLLM anyway.
-TRANSFORMERS_ENGINE="accelerate bpe-openai msgspec sentence-transformers starlette uvicorn"
+TRANSFORMERS_ENGINE="accelerate bpe-openai msgspec sentence-transformers setproctitle starlette uvicorn"
 VLLM_VERSION=$(sed -n 's/^vllm==\([0-9.]*\).*/\1/p' /requirements/engines-cuda13.txt)
 
 wants() {
