@@ -29,7 +29,7 @@ from local_llm.worker.trust import Trust
 
 logger = logging.getLogger(__name__)
 
-MAKING_SECONDS = 120.0
+MAKING_SECONDS = 60.0
 """A template that has been in the making for so long is not waited for. It imports once what a cold start
 imports three times, one after the other; so to wait is quicker, as long as the import gets on."""
 

@@ -5,7 +5,7 @@ after the other. Forked from a process that has imported everything, a worker ta
 cache, not a need: whatever it cannot do, a cold start can.
 
 It is run by the engine's own Python, with the environment that a cold worker would have, because what
-libraries read when they are loaded is not read again after a fork. It imports in a thread of the lowest
+libraries read when they are loaded is not read again after a fork. It imports in a thread of low
 priority, computes nothing, starts no thread that it can avoid, and never touches the GPU.
 
 The control socket is a Unix stream socket that carries one JSON object a line.

@@ -26,7 +26,9 @@ from local_llm_worker.template.errors import Unfit
 from local_llm_worker.template.evidence import Installation, check_untouched, proportional_bytes, thread_count
 from local_llm_worker.template.hunger import be_as_before, die_before_all_others
 
-_LEAST_PRIORITY = 19
+# Beside a busy process it still gets a quarter of a core. A start that waits for it must not wait longer than
+# a cold one would take, which imports three times as much, and whose priority may not be raised later.
+_LOW_PRIORITY = 5
 
 
 def run(connection: socket.socket, engine: Engine) -> NoReturn:
@@ -88,7 +90,7 @@ class SupervisorLeft(Exception):
 
 
 class Preload:
-    """The import, in a thread of the lowest priority: priorities are a thread's own in Linux.
+    """The import, in a thread of low priority: priorities are a thread's own in Linux.
 
     The process' own stays as it is, for its children: who is not root cannot raise it again.
 
@@ -123,7 +125,7 @@ class Preload:
 
     def _import(self) -> None:
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LEAST_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOW_PRIORITY)
         try:
             self.skipped = list(self._engine.preload())
             check_untouched()
