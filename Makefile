@@ -97,7 +97,6 @@ lint: setup ## Format, lint rules and types, without changing a file.
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/mypy demo deploy tests/image tests/tiny_models.py benchmarks tests/test_chaos.py
-		benchmarks/embed benchmarks/proxy benchmarks/results.py benchmarks/supervisor_figures.py
 
 format: setup ## Format, and fix what can be fixed.
 	@$(BIN)/ruff format .
