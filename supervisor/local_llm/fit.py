@@ -10,6 +10,7 @@ import anyio
 
 from local_llm import gpu
 from local_llm.catalog.card import ModelCard
+from local_llm.catalog.per_card import PerCard
 from local_llm.errors import ModelDoesNotFit
 from local_llm.gpu import Device, in_gib
 from local_llm.settings import Settings
@@ -44,7 +45,7 @@ class Fit:
         self._settings = settings
         self._environment = os.environ if environment is None else environment
         self._total: _Total | None = None
-        self._needs: dict[str, tuple[ModelCard, int | None]] = {}
+        self._least_need_bytes = PerCard(lambda card: least_need_bytes(card, settings))
 
     async def measure(self) -> None:
         """Reads what there is, once, in a thread: NVML may take its time. Until then everything fits."""
@@ -67,12 +68,6 @@ class Fit:
                 "it if it needs less.",
                 param="model",
             )
-
-    def _least_need_bytes(self, card: ModelCard) -> int | None:
-        known = self._needs.get(card.id)
-        if known is None or known[0] is not card:
-            known = self._needs[card.id] = card, least_need_bytes(card, self._settings)
-        return known[1]
 
 
 def least_need_bytes(card: ModelCard, settings: Settings) -> int | None:

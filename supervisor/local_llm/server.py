@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -17,7 +17,9 @@ import uvicorn
 from local_llm.admin.admin import Admin
 from local_llm.admin.feed import EventFeed
 from local_llm.app import App
+from local_llm.catalog.card import Engine
 from local_llm.catalog.catalog import Catalog
+from local_llm.catalog.per_card import PerCard
 from local_llm.fit import Fit
 from local_llm.gateway.forward import DataPath
 from local_llm.gateway.gateway import Gateway
@@ -27,9 +29,10 @@ from local_llm.http1 import Http1Protocol
 from local_llm.residency import load_unasked
 from local_llm.settings import Settings
 from local_llm.switchboard.cost_file import CostFile
-from local_llm.switchboard.describe import Descriptions, limits
+from local_llm.switchboard.describe import describe, limits
 from local_llm.switchboard.switchboard import Switchboard
 from local_llm.worker.launcher import Launcher
+from local_llm.worker.template import Template
 
 log = logging.getLogger(__name__)
 
@@ -93,36 +96,12 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
     The first signal closes the listener, refuses those who wait, and lets running requests go on for
     `stop.shutdown_grace_seconds`; the second ends everything at once.
     """
-    catalog = Catalog(settings)
-    budget = BodyBudget(each_bytes=settings.max_body_bytes, total_bytes=settings.max_waiting_body_bytes)
+    catalog, fit, feed = Catalog(settings), Fit(settings), EventFeed()
     # The signals first and to the last: one that comes while the rest is made or ended must not kill us.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with Launcher(settings) as launcher, DataPath() as data_path:
-            cost_file, fit = CostFile(settings, os.environ), Fit(settings)
-            switchboard = Switchboard(
-                limits=limits(settings),
-                launch=launcher.worker,
-                describe=Descriptions(settings),
-                check_fit=fit.check,
-                costs=cost_file.read(),
-                remember=cost_file.write,
-                foresee=launcher.foresee,
-            )
-            feed, key_check = EventFeed(), KeyCheck(keys)
-            admin = Admin(settings, catalog, switchboard, key_check, budget, feed, launcher.templates.all)
-            app = App(
-                catalog,
-                switchboard,
-                Gateway(
-                    catalog,
-                    switchboard,
-                    data_path,
-                    budget,
-                    feedback_after_seconds=settings.load.stream_feedback_after_seconds,
-                ),
-                key_check,
-                admin.routes() if settings.admin else (),
-            )
+            switchboard = _switchboard(settings, launcher, fit)
+            app = _app(settings, keys, catalog, switchboard, data_path, feed, launcher.templates.all)
             server = _Uvicorn(_uvicorn_config(settings, app))
             async with switchboard, anyio.create_task_group() as tasks:
                 tasks.start_soon(_obey, signals, server, settings, switchboard, launcher, feed)
@@ -140,6 +119,36 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
                     with anyio.CancelScope(shield=True):
                         await switchboard.shut_down(grace_seconds=0)
                     tasks.cancel_scope.cancel()
+
+
+def _switchboard(settings: Settings, launcher: Launcher, fit: Fit) -> Switchboard:
+    cost_file = CostFile(settings, os.environ)
+    return Switchboard(
+        limits=limits(settings),
+        launch=launcher.worker,
+        describe=PerCard(lambda card: describe(card, settings)),
+        check_fit=fit.check,
+        costs=cost_file.read(),
+        remember=cost_file.write,
+        foresee=launcher.foresee,
+    )
+
+
+def _app(
+    settings: Settings,
+    keys: Sequence[str],
+    catalog: Catalog,
+    switchboard: Switchboard,
+    data_path: DataPath,
+    feed: EventFeed,
+    templates: Mapping[Engine, Template],
+) -> App:
+    budget = BodyBudget(each_bytes=settings.max_body_bytes, total_bytes=settings.max_waiting_body_bytes)
+    key_check = KeyCheck(keys)
+    feedback_after_seconds = settings.load.stream_feedback_after_seconds
+    gateway = Gateway(catalog, switchboard, data_path, budget, feedback_after_seconds=feedback_after_seconds)
+    admin = Admin(settings, catalog, switchboard, key_check, budget, feed, templates)
+    return App(catalog, switchboard, gateway, key_check, admin.routes() if settings.admin else ())
 
 
 async def _obey(

@@ -36,25 +36,6 @@ def limits(settings: Settings) -> Limits:
     )
 
 
-class Descriptions:
-    """Describes cards, each once while it is the catalogue's: it is asked for with every request.
-
-    Args:
-        settings: all of them.
-    """
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._newest: dict[str, tuple[ModelCard, Model]] = {}
-
-    def __call__(self, card: ModelCard) -> Model:
-        """What the policy must know of it."""
-        known = self._newest.get(card.id)
-        if known is None or known[0] != card:
-            known = self._newest[card.id] = card, describe(card, self._settings)
-        return known[1]
-
-
 def describe(card: ModelCard, settings: Settings) -> Model:
     """What the policy must know of a card."""
     kept = any(

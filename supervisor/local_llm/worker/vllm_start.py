@@ -1,8 +1,9 @@
 """How vLLM is started on a GPU: `engines.vllm.start`, and where it keeps what it has compiled. Pure.
 
-What each profile trades, by figures that others have published (none was measured here, for want of a GPU):
-graph capture at all batch sizes 54 s, at a few 7 s (8B, L40S; Tensorfuse); compilation 31 s, from the cache 15 s
-(32B; vllm#32191); eager, without either, 27 s in place of 70 s (vllm-omni#4732), with slower tokens from then on.
+What each profile trades, by figures that others have published (none was measured here, for want of a
+GPU): graph capture at all batch sizes 54 s, at a few 7 s (8B, L40S; Tensorfuse); compilation 31 s, from the
+cache 15 s (32B; vllm#32191); eager, without either, 27 s in place of 70 s (vllm-omni#4732), with slower tokens
+from then on.
 
 The user's arguments win over all of this.
 """
@@ -18,10 +19,10 @@ StartProfile: TypeAlias = Literal["balanced", "fast", "full"]
 # One user, and a few: larger batches run compiled, without a graph.
 _FEW_GRAPHS = 64
 
-_FLAGS: Mapping[StartProfile, tuple[tuple[str, str], ...]] = {
+_FLAGS: Mapping[StartProfile, tuple[str, ...]] = {
     "full": (),
-    "balanced": (("--max-cudagraph-capture-size", str(_FEW_GRAPHS)),),
-    "fast": (("--optimization-level", "0"),),
+    "balanced": ("--max-cudagraph-capture-size", str(_FEW_GRAPHS)),
+    "fast": ("--optimization-level", "0"),
 }
 
 # Any of these given, the user has an opinion on compilation and graphs, and a second one would contradict it.
@@ -55,7 +56,7 @@ def profile_args(profile: StartProfile, user_args: Sequence[str]) -> list[str]:
     """
     if any(_has_opinion(argument) for argument in user_args):
         return []
-    return [part for flag in _FLAGS[profile] for part in flag]
+    return list(_FLAGS[profile])
 
 
 def _has_opinion(argument: str) -> bool:

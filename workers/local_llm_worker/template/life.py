@@ -113,12 +113,9 @@ class Preload:
             SupervisorLeft: first.
         """
         self._thread.start()
-        while True:
-            readable = select.select([self._reader, control.fileno()], [], [])[0]
-            if control.fileno() in readable:
-                raise SupervisorLeft
-            if self._reader in readable:
-                break
+        readable = select.select([self._reader, control.fileno()], [], [])[0]
+        if control.fileno() in readable:  # nothing is asked before it is ready: this is the stream's end
+            raise SupervisorLeft
         self._thread.join()
         os.close(self._reader)
         os.close(self._writer)
