@@ -2,8 +2,8 @@
 
 What each profile trades, by figures that others have published (none was measured here, for want of a
 GPU): graph capture at all batch sizes 54 s, at a few 7 s (8B, L40S; Tensorfuse); compilation 31 s, from the
-cache 15 s (32B; vllm#32191); eager, without either, 27 s in place of 70 s (vllm-omni#4732), with slower tokens
-from then on.
+cache 15 s (32B; vllm#32191); eager, without either, 27 s in place of 70 s (vllm-omni#4732), with slower
+tokens from then on.
 
 The user's arguments win over all of this.
 """
