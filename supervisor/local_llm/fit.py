@@ -14,7 +14,8 @@ from local_llm.catalog.per_card import PerCard
 from local_llm.errors import ModelDoesNotFit
 from local_llm.gpu import Device, in_gib
 from local_llm.settings import Settings
-from local_llm.worker.command import is_set, visible_devices
+from local_llm.worker.arguments import is_set
+from local_llm.worker.environment import visible_devices
 
 # With these, the weights take less of the device than their files say, or nothing.
 _SHRINKING_FLAGS = ("--cpu-offload-gb", "--quantization", "-q", "--load-format", "--hf-overrides")

@@ -6,53 +6,43 @@ messages live in `settings_sources.py`; `config/local-llm.yaml` shows every key 
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from local_llm.catalog.card import Engine
-
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Bytes = Annotated[int, Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+from local_llm.model_settings import ModelSettings, merged
+from local_llm.settings_types import AutoOnOff, Bytes, Count, OnLocalOff, Seconds, Section
 
 
-def _as_written(value: object) -> object:
-    """YAML reads `on` and `off` as true and false."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
-
-AutoOnOff = Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_written)]
-AutoOff = Annotated[Literal["auto", "off"], BeforeValidator(_as_written)]
-OnLocalOff = Annotated[Literal["on", "local", "off"], BeforeValidator(_as_written)]
-
-
-class _Section(BaseModel):
-    """Unknown keys are errors; values never change after loading. YAML's `8` is as good as `"8"`."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
-
-
-class EngineSettings(_Section):
+class AnyEngineSettings(Section):
     """What is common to every engine."""
 
-    python: Path | None = Field(
-        None, description="The Python that has the engine installed; none means the supervisor's own."
-    )
     args: tuple[str, ...] = Field((), description="Further arguments for every worker of this engine.")
     env: dict[str, str] = Field(
         default_factory=dict, description="Further environment for every worker of this engine."
+    )
+    max_concurrent: Count = Field(
+        256, description="Requests sent to one worker at a time; more wait for their turn."
+    )
+
+
+class EngineSettings(AnyEngineSettings):
+    """What is common to the engines written in Python."""
+
+    python: Path | None = Field(
+        None, description="The Python that has the engine installed; none means the supervisor's own."
     )
     warm: AutoOnOff = Field(
         "auto",
         description="Start workers from a process that has imported the engine already (0.7 GB of host "
         "memory for vLLM, 0.5 GB for transformers); auto: where that is free, and 4 GB beside it.",
     )
-    max_concurrent: Count = Field(
-        256, description="Requests sent to one worker at a time; more wait for their turn."
-    )
+
+
+class CommandSettings(AnyEngineSettings):
+    """Servers that the settings of single models give the command of."""
 
 
 class VllmSettings(EngineSettings):
@@ -83,30 +73,15 @@ class TransformersSettings(EngineSettings):
     )
 
 
-class EnginesSettings(_Section):
+class EnginesSettings(Section):
     """Per engine."""
 
     vllm: VllmSettings = VllmSettings()
     transformers: TransformersSettings = TransformersSettings()
+    command: CommandSettings = CommandSettings()
 
 
-class ModelSettings(_Section):
-    """For one model, or all whose id matches a glob."""
-
-    engine: Engine | None = Field(None, description="Overrides what the folder says.")
-    args: tuple[str, ...] = Field((), description="Further arguments, after the engine's own.")
-    env: dict[str, str] = Field(default_factory=dict, description="Further environment.")
-    memory_bytes: Bytes | None = Field(
-        None,
-        description="What it needs of residency.memory_bytes; none: estimated from the size of its weights.",
-    )
-    fit: AutoOff = Field(
-        "auto",
-        description="auto: refused at once if its weights are larger than the device; off: always tried.",
-    )
-
-
-class QueueSettings(_Section):
+class QueueSettings(Section):
     """Who waits, how long, and how many."""
 
     patience: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
@@ -122,7 +97,7 @@ class QueueSettings(_Section):
     max_wait_seconds: Seconds = Field(600, description="A request that waited this long is given up: 503.")
 
 
-class ResidencySettings(_Section):
+class ResidencySettings(Section):
     """Which models may be loaded at the same time."""
 
     max_models: Count = Field(1, description="Models loaded at the same time, at most.")
@@ -164,7 +139,7 @@ class ResidencySettings(_Section):
         return self
 
 
-class LoadSettings(_Section):
+class LoadSettings(Section):
     """How long a worker may take to become ready."""
 
     stall_seconds: Seconds = Field(300, description="A load without progress for this long is given up.")
@@ -180,7 +155,7 @@ class LoadSettings(_Section):
     )
 
 
-class StopSettings(_Section):
+class StopSettings(Section):
     """How workers, and the server, end."""
 
     grace_seconds: Seconds = Field(10, description="Between a worker's SIGTERM and its SIGKILL.")
@@ -195,7 +170,7 @@ class StopSettings(_Section):
     )
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that can be set."""
 
     models_dir: Path = Field(Path("models"), description="The folder that holds the models.")
@@ -237,12 +212,20 @@ class Settings(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
     engines: EnginesSettings = EnginesSettings()
     models: dict[str, ModelSettings] = Field(
-        default_factory=dict, description="Per model, by id or glob; the later entry wins where two match."
+        default_factory=dict,
+        description="Per model, by id or glob; of those that match, the most specific wins.",
     )
     queue: QueueSettings = QueueSettings()
     residency: ResidencySettings = ResidencySettings()
     load: LoadSettings = LoadSettings()
     stop: StopSettings = StopSettings()
+
+    @field_validator("default_engine")
+    @classmethod
+    def _default_engine_runs_folders(cls, engine: Engine) -> Engine:
+        if engine is Engine.COMMAND:
+            raise ValueError("should be 'vllm' or 'transformers': a command belongs to single models")
+        return engine
 
     @field_validator("api_keys", mode="before")
     @classmethod
@@ -260,35 +243,16 @@ class Settings(_Section):
             raise ValueError("a key must not be empty")
         return tuple(key.strip() for key in keys)  # no header brings blanks around it
 
-    def engine_settings(self, engine: Engine) -> EngineSettings:
+    def engine_settings(self, engine: Engine) -> AnyEngineSettings:
         """The settings of `engine`."""
         match engine:
             case Engine.VLLM:
                 return self.engines.vllm
             case Engine.TRANSFORMERS:
                 return self.engines.transformers
+            case Engine.COMMAND:
+                return self.engines.command
 
     def model_settings(self, model_id: str) -> ModelSettings:
-        """What the settings say of one model: matching globs in order, then the exact id, merged.
-
-        Arguments of all matching entries follow one another; of all else the later wins.
-        """
-        matching = [
-            each
-            for pattern, each in self.models.items()
-            if pattern != model_id and fnmatchcase(model_id, pattern)
-        ]
-        if model_id in self.models:
-            matching.append(self.models[model_id])
-        engine: Engine | None = None
-        args: tuple[str, ...] = ()
-        env: dict[str, str] = {}
-        memory_bytes: int | None = None
-        fit: Literal["auto", "off"] = "auto"
-        for each in matching:
-            engine = each.engine or engine
-            args += each.args
-            env |= each.env
-            memory_bytes = memory_bytes if each.memory_bytes is None else each.memory_bytes
-            fit = each.fit if "fit" in each.model_fields_set else fit
-        return ModelSettings(engine=engine, args=args, env=env, memory_bytes=memory_bytes, fit=fit)
+        """What the settings say of one model; see `model_settings.merged`."""
+        return merged(self.models, model_id)

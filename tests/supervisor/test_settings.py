@@ -104,7 +104,8 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("engines:\n  vlm: {}", ["line 2", "engines.vlm", "'vllm'"]),
         ("engines:\n  vllm:\n    args: nope", ["line 3", "engines.vllm.args", "list"]),
         ("models:\n  'Smol*':\n    arg: [x]", ["line 3", "models.Smol*.arg", "'args'"]),
-        ("default_engine: llama", ["line 1", "default_engine", "'vllm' or 'transformers'"]),
+        ("default_engine: llama", ["line 1", "default_engine", "'vllm', 'transformers'"]),
+        ("default_engine: command", ["line 1", "default_engine", "'vllm' or 'transformers'"]),
         ("residency:\n  keep: [a]", ["line 1", "max_models", "one place must stay free"]),
         ("a: [", ["line", "YAML"]),
         ("- a", ["mapping", "a list"]),
@@ -176,7 +177,7 @@ def test_numbers_among_arguments_are_texts(tmp_path: Path) -> None:
 
 
 def test_model_settings_merge_from_glob_to_exact_id(tmp_path: Path) -> None:
-    """Arguments add up, the rest is overridden, wherever the exact id stands in the file."""
+    """Arguments add up, the rest is overridden by the more specific, wherever it stands in the file."""
     text = """
     models:
       Qwen/Q3: {args: [--c], env: {X: exact}}
@@ -184,7 +185,7 @@ def test_model_settings_merge_from_glob_to_exact_id(tmp_path: Path) -> None:
       "*": {args: [--b]}
     """
     merged = load_settings(written(tmp_path, text)).model_settings("Qwen/Q3")
-    assert merged.args == ("--a", "--b", "--c")
+    assert merged.args == ("--b", "--a", "--c")
     assert merged.env == {"X": "exact", "Y": "glob"}
     assert merged.engine is Engine.TRANSFORMERS
 

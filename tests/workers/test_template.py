@@ -14,7 +14,7 @@ import pytest
 
 from local_llm.catalog.card import Engine
 from local_llm.settings import Settings
-from local_llm.worker.command import shared_environment
+from local_llm.worker.environment import shared_environment
 from local_llm.worker.launch import free_port
 from local_llm.worker.strays import adopt_orphans
 from tests.workers.template_stage import ROOT, Nanny, Template, cold_nanny, reap, template

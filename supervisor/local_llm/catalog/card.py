@@ -11,10 +11,12 @@ class Kind(str, Enum):
     """What a model is for; decides which endpoints it answers."""
 
     CHAT = "chat"
+    VISION_LANGUAGE = "vision-language"  # chats about images too
     BASE = "base"  # completions only: a language model without a chat template
     EMBEDDING = "embedding"
     RERANKER = "reranker"
     CLASSIFIER = "classifier"
+    TRANSCRIPTION = "transcription"
 
 
 class Engine(str, Enum):
@@ -22,6 +24,41 @@ class Engine(str, Enum):
 
     VLLM = "vllm"
     TRANSFORMERS = "transformers"
+    COMMAND = "command"  # what the settings say
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """What is known of how vLLM runs a model's family; from `families.json`.
+
+    Attributes:
+        name: of the family, for people.
+        tool_call_parser: vLLM's name of it; None where no tool format is certain.
+        reasoning_parser: the same.
+        args: further arguments for vLLM.
+        evidence: how it was recognised.
+    """
+
+    name: str
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
+    args: tuple[str, ...] = ()
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter, served by the worker of its base model.
+
+    Attributes:
+        names: what it answers to, its id first.
+        path: of the folder that holds adapter_config.json.
+        rank: of its matrices; vLLM must know the largest.
+    """
+
+    names: tuple[str, ...]
+    path: Path
+    rank: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +78,10 @@ class ModelCard:
         architecture: ``architectures[0]`` of config.json; None if it does not say.
         created: modification time of config.json, seconds since the epoch.
         fingerprint: changes when any file that matters to a worker changes.
+        weights: names of the weight files in `path`.
+        family: what is known of how vLLM runs it; None if nothing is certain.
+        adapters: LoRA adapters that its worker serves beside it.
+        base: of an adapter's card, the model whose worker serves it.
     """
 
     id: str
@@ -54,6 +95,15 @@ class ModelCard:
     architecture: str | None = None
     created: int = 0
     fingerprint: str = field(default="", repr=False)
+    weights: tuple[str, ...] = field(default=(), repr=False)
+    family: Family | None = None
+    adapters: tuple[Adapter, ...] = ()
+    base: ModelCard | None = field(default=None, repr=False)
+
+    @property
+    def runs_as(self) -> ModelCard:
+        """The card that a worker is started for: the base of an adapter, else this one."""
+        return self.base or self
 
     @property
     def served_names(self) -> tuple[str, ...]:

@@ -44,6 +44,7 @@ class Facts:
         sentence_length: tokens, from sentence_bert_config.json.
         created: modification time of the configuration, seconds since the epoch.
         fingerprint: changes with any file that a worker reads.
+        weights: names of the weight files.
     """
 
     signs: Signs
@@ -53,6 +54,7 @@ class Facts:
     sentence_length: int | None
     created: int
     fingerprint: str
+    weights: tuple[str, ...]
 
 
 def is_model_folder(path: str, names: Collection[str]) -> bool:
@@ -129,6 +131,7 @@ def _read(folder: Folder, name: str) -> Facts:
         sentence_length=config.max_seq_length(_optional_object(folder, "sentence_bert_config.json")),
         created=int(changed.st_mtime) if changed else 0,
         fingerprint=_fingerprint(folder),
+        weights=weights.names,
     )
 
 

@@ -101,6 +101,7 @@ def _card(
         architecture=signs.architecture,
         created=facts.created,
         fingerprint=facts.fingerprint,
+        weights=facts.weights,
     )
 
 

@@ -9,7 +9,7 @@ from local_llm.settings import Settings
 from local_llm.switchboard.events import Model
 from local_llm.switchboard.policy import Limits
 
-IMPORT_SECONDS = {Engine.VLLM: 30.0, Engine.TRANSFORMERS: 10.0}
+IMPORT_SECONDS = {Engine.VLLM: 30.0, Engine.TRANSFORMERS: 10.0, Engine.COMMAND: 5.0}
 """What an engine needs before it reads the first weight, measured on two cores (house.md)."""
 
 READ_BYTES_PER_SECOND = 1 << 30

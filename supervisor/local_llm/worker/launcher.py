@@ -17,6 +17,7 @@ from local_llm.catalog.card import ModelCard
 from local_llm.fit import least_need_bytes
 from local_llm.settings import Settings
 from local_llm.worker import command
+from local_llm.worker.environment import visible_devices
 from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.memory_back import refuse_shortage
 from local_llm.worker.phases import Phase
@@ -131,7 +132,7 @@ class Launcher:
         launch = command.launch(identity, self._settings, devices=devices, environment=self._environment)
         need_bytes = least_need_bytes(identity.card, self._settings)
         if need_bytes is not None:
-            visible = command.visible_devices(devices, launch.env.get("CUDA_VISIBLE_DEVICES"))
+            visible = visible_devices(devices, launch.env.get("CUDA_VISIBLE_DEVICES"))
             refuse_shortage(identity.card.id, need_bytes, visible)
         self._folder.make(identity.worker_id)
         return launch

@@ -19,8 +19,9 @@ from anyio.abc import TaskGroup
 from local_llm import gpu
 from local_llm.catalog.card import Engine, ModelCard
 from local_llm.gpu import Device
-from local_llm.settings import Settings
-from local_llm.worker import command
+from local_llm.settings import EngineSettings, Settings
+from local_llm.worker.command import python_of
+from local_llm.worker.environment import OWN_VARIABLES, shared_environment
 from local_llm.worker.launch import Launch
 from local_llm.worker.nanny_process import ForkedNanny
 from local_llm.worker.strays import Strays
@@ -137,16 +138,23 @@ class Templates:
     def _plan_of(self, launch: Launch) -> Plan | None:
         """What its template is made of; None if it is to start cold."""
         card = launch.identity.card
-        if self._settings.engine_settings(card.engine).warm == "off" or not self._trust.may_fork(card.id):
+        engine = self._settings.engine_settings(card.engine)
+        if not isinstance(engine, EngineSettings) or engine.warm == "off":
+            return None
+        if not self._trust.may_fork(card.id):
             return None
         plan = self._plan(card.engine, launch.devices)
         return plan if plan.suits(Plan(card.engine, launch.argv[0], _shared(launch.env))) else None
 
     def _plan(self, engine: Engine, devices: Sequence[Device]) -> Plan:
         """What the template of an engine is made of: never of what the settings say of a single model."""
-        env = command.shared_environment(engine, self._settings, devices, self._environment)
-        python = command.python_of(self._settings.engine_settings(engine))
-        return Plan(engine, python, _shared(env), tuple(sorted(self._architectures.get(engine, ()))))
+        env = shared_environment(engine, self._settings, devices, self._environment)
+        return Plan(
+            engine,
+            python_of(engine, self._settings),
+            _shared(env),
+            tuple(sorted(self._architectures.get(engine, ()))),
+        )
 
     def _make(self, plan: Plan) -> Template | None:
         """Begins to make one, if none of the engine is there and there may be one."""
@@ -161,6 +169,8 @@ class Templates:
     def _wanted(self, plan: Plan) -> bool:
         """Whether the settings, or the memory that is free, allow a template."""
         settings = self._settings.engine_settings(plan.engine)
+        if not isinstance(settings, EngineSettings):
+            return False
         if settings.warm != "auto":
             return settings.warm == "on"
         free_bytes = gpu.host_memory().free_bytes
@@ -201,4 +211,4 @@ class Templates:
 
 
 def _shared(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name not in command.OWN_VARIABLES}
+    return {name: value for name, value in env.items() if name not in OWN_VARIABLES}

@@ -11,17 +11,17 @@ import pytest
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.gpu import Device
 from local_llm.settings import Settings
-from local_llm.worker.command import (
+from local_llm.worker.arguments import is_set
+from local_llm.worker.command import launch
+from local_llm.worker.environment import (
     KEY_VARIABLE,
     OWN_VARIABLES,
-    gpu_memory_utilization,
     inheritable,
-    is_set,
-    launch,
     shared_environment,
     visible_devices,
 )
 from local_llm.worker.launch import Identity, Launch
+from local_llm.worker.vllm_command import gpu_memory_utilization
 
 GIB = 1 << 30
 CHAT = ModelCard("org/a", Path("/m/org/a"), Kind.CHAT, Engine.VLLM, (), aliases=("a", "gpt"))

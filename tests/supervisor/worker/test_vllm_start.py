@@ -9,7 +9,8 @@ import pytest
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.gpu import Device
 from local_llm.settings import Settings
-from local_llm.worker.command import cache_folder, launch, shared_environment
+from local_llm.worker.command import launch
+from local_llm.worker.environment import cache_folder, shared_environment
 from local_llm.worker.launch import Identity
 from local_llm.worker.vllm_start import StartProfile, cache_environment, prefetch_args, profile_args
 
