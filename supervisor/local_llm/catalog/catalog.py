@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 _NEAREST = 3
 _LONGEST_NAME_COMPARED = 128
+# Under load a model would be looked at some thousand times a second, for a tenth of a request's time.
+_LOOK_AGAIN_SECONDS = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Catalog:
         self._names: Mapping[str, Outcome] = {}
         self._snapshot = Snapshot((), ())
         self._warned: set[str] = set()
+        self._look_again_at: dict[str, float] = {}
 
     def snapshot(self) -> Snapshot:
         """All models as they are now; the same object as before if nothing changed.
@@ -108,7 +112,13 @@ class Catalog:
 
     def _holds(self, card: ModelCard) -> bool:
         """Whether the card is still true, and no folder came or went at the top that may change its names."""
-        return self._walk is not None and self._walk.root.holds() and self._served[card.path].front_holds()
+        now = time.monotonic()
+        if now < self._look_again_at.get(card.id, 0):
+            return True
+        if self._walk is None or not self._walk.root.holds() or not self._served[card.path].front_holds():
+            return False
+        self._look_again_at[card.id] = now + _LOOK_AGAIN_SECONDS
+        return True
 
     def _records_hold(self) -> bool:
         return all(record.holds() for record in self._records.values())
@@ -122,6 +132,7 @@ class Catalog:
                 known = examine_location(location, self._settings)
             records[location] = known
         self._walk, self._records = found, records
+        self._look_again_at.clear()
         naming = name_models((record.outcome for record in records.values()), self._settings.aliases)
         self._names = naming.names
         self._served = {

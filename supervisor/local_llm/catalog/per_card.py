@@ -24,6 +24,6 @@ class PerCard(Generic[T]):
     def __call__(self, card: ModelCard) -> T:
         """Its result."""
         known = self._newest.get(card.id)
-        if known is None or known[0] != card:
+        if known is None or (known[0] is not card and known[0] != card):
             known = self._newest[card.id] = card, self._work_out(card)
         return known[1]

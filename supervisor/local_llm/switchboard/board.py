@@ -76,10 +76,19 @@ class Board:
         while line is not None and line.tickets and resident.has_room:
             ticket = next(iter(line.tickets))
             self._leave_line(ticket)
-            resident.leases.add(ticket)
-            resident.used_at = at
-            self._leases[ticket] = resident.worker
-            self.effects.append(Admit(ticket, resident.worker))
+            self.admit(ticket, resident, at)
+
+    def admit(self, ticket: Ticket, resident: Resident, at: float) -> None:
+        """Gives a ticket that waits in no line a lease."""
+        resident.leases.add(ticket)
+        resident.used_at = at
+        self._leases[ticket] = resident.worker
+        self.effects.append(Admit(ticket, resident.worker))
+
+    def holder(self, ticket: Ticket) -> Resident | None:
+        """The worker that a lease is of; None: the ticket waits, or is unknown."""
+        worker = self._leases.get(ticket)
+        return None if worker is None else self.residents[worker]
 
     def _leave_line(self, ticket: Ticket) -> None:
         key = self._waiting.pop(ticket)
@@ -93,6 +102,13 @@ class Board:
     def residents_of(self, key: str) -> Iterator[Resident]:
         """The workers of a model; more than one only while an older one goes."""
         return (each for each in self.residents.values() if each.model.key == key)
+
+    def serving(self, key: str) -> Resident | None:
+        """The model's worker that serves and has room for one more."""
+        for each in self.residents.values():
+            if isinstance(each.stage, Serving) and each.model.key == key and each.has_room:
+                return each
+        return None
 
     def start(self, model: Model, *, at: float, since: float) -> None:
         """Starts a worker; the switch to it is measured from `since`."""

@@ -119,13 +119,44 @@ class Policy:
             What to do, in this order. Afterwards `wake_at` says when to send a `Tick`, if nothing else
             happens before.
         """
-        if self.lines and isinstance(event, Arrived):  # 0
+        if not self._changes_nothing(event):
+            if self.lines and isinstance(event, Arrived):  # 0
+                self._settle(event.at)
+            self._apply(event)
             self._settle(event.at)
-        self._apply(event)
-        self._settle(event.at)
-        self._place_left_at = None
+            self._place_left_at = None
         effects, self._board.effects = self._board.effects, []
         return effects
+
+    def _changes_nothing(self, event: Event) -> bool:
+        """Takes in the arrival, or the departure, of one who finds nobody waiting and a worker that serves.
+
+        Most requests are such, and nothing is to be decided about them: neither is anything due before it,
+        nor does it change what will be. Else nothing is done here. (A property test compares the two ways.)
+        """
+        if self.lines or self.shutting_down or (self.wake_at is not None and event.at >= self.wake_at):
+            return False
+        match event:
+            case Arrived(at, ticket, model):
+                serving = self._board.serving(model.key)
+                if serving is None or self.setbacks.refusal(model.key, at) is not None:
+                    return False
+                self._board.admit(ticket, serving, at)
+                self._default_rests = False
+                return True
+            case Departed(at, ticket):
+                holder = self._board.holder(ticket)
+                if holder is None or not isinstance(holder.stage, Serving):
+                    return False
+                if len(holder.leases) == 1 and self._idleness_counts:
+                    return False
+                self._board.depart(ticket, at)
+                return True
+        return False
+
+    @property
+    def _idleness_counts(self) -> bool:
+        return self.limits.idle_unload_seconds is not None or self.limits.default_model is not None
 
     # 1. The event
 
@@ -169,7 +200,7 @@ class Policy:
         if cooling is not None:
             return cooling
         line = self.lines.get(event.model.key)
-        if line is None and self._has_open_worker(event.model):
+        if line is None and self._board.serving(event.model.key) is not None:
             return None
         in_line = len(line.tickets) if line else 0
         if in_line < self.limits.max_waiting and self._board.waiting < self.limits.max_waiting_total:
@@ -178,11 +209,6 @@ class Policy:
             f"{in_line} requests wait for {event.model.label!r} and {self._board.waiting} in all; more may "
             "not (queue.max_waiting, queue.max_waiting_total). Try again later.",
             retry_after_seconds=self._expected_wait(event.model),
-        )
-
-    def _has_open_worker(self, model: Model) -> bool:
-        return any(
-            isinstance(each.stage, Serving) and each.has_room for each in self._board.residents_of(model.key)
         )
 
     def _expected_wait(self, model: Model) -> float:

@@ -28,6 +28,13 @@ class Running:
     closed_at: float | None = None
 
 
+class Deliberate(Policy):
+    """Takes the long way with each event; what it decides must be the same."""
+
+    def _changes_nothing(self, event: Event) -> bool:
+        return False
+
+
 class World:
     """Carries effects out and checks them; every event of a story is one method.
 
@@ -43,6 +50,7 @@ class World:
     def __init__(self, **limits: object) -> None:
         self.limits = Limits(**limits)  # type: ignore[arg-type]
         self.policy = Policy(self.limits)
+        self._deliberate = Deliberate(self.limits)
         self.now = 0.0
         self.workers: dict[WorkerNumber, Running] = {}
         self.waiting: dict[Ticket, Model] = {}
@@ -150,6 +158,8 @@ class World:
 
     def tell(self, event: Event) -> None:
         self.effects = self.policy.decide(event)
+        assert list(map(repr, self.effects)) == list(map(repr, self._deliberate.decide(event)))
+        assert self.policy.residents == self._deliberate.residents
         for effect in self.effects:
             self._carry_out(effect)
         self._note_drains()
