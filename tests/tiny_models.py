@@ -23,6 +23,13 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+CONTENT_MACRO_CALL = "content(message)"
+CONTENT_MACRO = (
+    "{% macro content(message) %}{% if message['content'] is string %}{{ message['content'] }}{% else %}"
+    "{% for each in message['content'] %}"
+    "{% if each['type'] == 'image' %}<image>{% else %}{{ each['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{% endmacro %}"
+)
 SENTENCES = (
     "The capital of France is Paris, and the capital of Italy is Rome.",
     "A small model answers a short question with random words.",
@@ -141,3 +148,95 @@ def _byte_level_tokenizer() -> Any:
         model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
+
+
+def write_tiny_transcription_model(path: Path) -> Path:
+    """Writes a Whisper of 0.3 million weights that vLLM runs; returns `path`. It hears anything at all."""
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import (
+        WhisperConfig,
+        WhisperFeatureExtractor,
+        WhisperForConditionalGeneration,
+        WhisperProcessor,
+        WhisperTokenizer,
+    )
+    from transformers.models.whisper.tokenization_whisper import LANGUAGES
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = WhisperTokenizer(
+        vocab={each: place for place, each in enumerate(alphabet)}, merges=[], unk_token=END_OF_TEXT
+    )
+    tasks = ["translate", "transcribe", "startoflm", "startofprev", "nospeech", "notimestamps"]
+    marks = ["endoftext", "startoftranscript", *LANGUAGES, *tasks]
+    tokenizer.add_special_tokens({"additional_special_tokens": [f"<|{each}|>" for each in marks]})
+    end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
+    torch.manual_seed(SEED)
+    config = WhisperConfig(
+        vocab_size=len(tokenizer) + 1501,  # the time stamps
+        d_model=64,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        init_std=0.5,
+        decoder_start_token_id=tokenizer.convert_tokens_to_ids("<|startoftranscript|>"),
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    WhisperForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(path)
+    WhisperProcessor(WhisperFeatureExtractor(), tokenizer).save_pretrained(path)
+    return path
+
+
+def write_tiny_vision_language_model(path: Path) -> Path:
+    """Writes an Idefics3 of 0.3 million weights that vLLM runs; returns `path`.
+
+    Of vLLM's models that take images it is one of the few that need no torchvision.
+    """
+    import torch
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3Processor,
+        LlamaConfig,
+    )
+    from transformers.models.idefics3.configuration_idefics3 import Idefics3VisionConfig
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tokenizer = _byte_level_tokenizer()
+    marks = ["<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": marks})
+    template = CHAT_TEMPLATE.replace("message['content'] + ", f"{CONTENT_MACRO_CALL} + ")
+    tokenizer.chat_template = CONTENT_MACRO + template
+    end = tokenizer.convert_tokens_to_ids(END_OF_TURN)
+    heads = {"num_attention_heads": 2, "num_hidden_layers": 2, "hidden_size": 64, "intermediate_size": 64}
+    vision = Idefics3VisionConfig(**heads, image_size=56, patch_size=14)
+    text = LlamaConfig(
+        **heads,
+        vocab_size=len(tokenizer),
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=CONTEXT_LENGTH,
+        bos_token_id=end,
+        eos_token_id=end,
+        pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.5,
+    )
+    torch.manual_seed(SEED)
+    config = Idefics3Config(
+        vision_config=vision,
+        text_config=text.to_dict(),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Idefics3ForConditionalGeneration(config).to(torch.bfloat16).save_pretrained(path)
+    edge = {"longest_edge": 56}
+    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
+    processor = Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template)
+    processor.save_pretrained(path)
+    return path

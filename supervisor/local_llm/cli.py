@@ -97,11 +97,21 @@ def serve(
     from local_llm.catalog.catalog import Catalog
     from local_llm.catalog.walk import ModelsDirUnreadable
     from local_llm.gateway.keys import KeysUnreadable, load_keys
+    from local_llm.live_settings import LiveSettings
 
     allocator.stay_small()
-    settings = _settings(
-        config, models_dir=models, host=host, port=port, log_format=log_format, log_level=log_level
-    )
+    flags = {
+        "models_dir": models,
+        "host": host,
+        "port": port,
+        "log_format": log_format,
+        "log_level": log_level,
+    }
+    try:
+        live = LiveSettings(config, os.environ, flags)
+    except SettingsError as error:
+        _fail(str(error))
+    settings = live.current
     logs.set_up_logging(settings)
     try:
         found = Catalog(settings).snapshot()
@@ -111,7 +121,7 @@ def serve(
         _fail(str(error))
     terminal.show_banner(found, settings, listener.getsockname()[1])
     server.raise_descriptor_limit()
-    uvloop.run(server.serve(settings, listener, keys))
+    uvloop.run(server.serve(live, listener, keys))
 
 
 @app.command("models")
@@ -120,20 +130,44 @@ def list_models(
     config: ConfigFlag = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
 ) -> None:
-    """Show what is in the folder: each model's kind, engine, size, and why."""
+    """Show what is in the folder: each model's kind, engine, size, whether it fits here, and why."""
     from local_llm import terminal
     from local_llm.catalog.catalog import Catalog
     from local_llm.catalog.walk import ModelsDirUnreadable
+    from local_llm.checking.overview import overview
 
     settings = _settings(config, models_dir=models)
     try:
         found = Catalog(settings).snapshot()
     except ModelsDirUnreadable as error:
         _fail(str(error))
+    overviews = overview(found.models, settings, os.environ)
     if as_json:
-        typer.echo(json.dumps(found.as_json(), indent=2, ensure_ascii=False))
+        told = found.as_json()
+        for each in told["models"]:
+            each.update(overviews[each["id"]].as_json())
+        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
     else:
-        terminal.show_models(found, settings.models_dir)
+        terminal.show_models(found, settings.models_dir, overviews=overviews)
+
+
+@app.command()
+def check(
+    model: Annotated[str, typer.Argument(help="An id, an alias, a model's folder, or a folder of models.")],
+    models: ModelsFlag = None,
+    config: ConfigFlag = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Start it, ask it one thing, stop it; with the time of each phase.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: one JSON object.")] = False,
+) -> None:
+    """Show all that is known of a model: why it is what it is, its command line, memory, and warnings.
+
+    Exit status: 0 if all that was asked for can be served, 1 if not, 2 if there is no such model.
+    """
+    from local_llm.checking.checking import check_models
+
+    raise typer.Exit(check_models(model, _settings(config, models_dir=models), run=run, as_json=as_json))
 
 
 @app.command()

@@ -6,6 +6,7 @@ is the gateway's work.
     ServiceError
      ├─ InvalidRequest (400)      bad JSON, no model, a wrong field
      │   ├─ WrongKind             chat asked of an embedding model
+     │   ├─ WrongEngine           the engine that runs the model does not have this endpoint
      │   └─ ModelDoesNotFit       larger than the device
      ├─ Unauthorized (401)
      ├─ Forbidden (403)           /admin from elsewhere, without keys
@@ -77,6 +78,12 @@ class WrongKind(InvalidRequest):
     """The model exists and does not do what this endpoint is for."""
 
     code = "wrong_model_kind"
+
+
+class WrongEngine(InvalidRequest):
+    """The model's kind would answer this endpoint; the engine that runs it does not."""
+
+    code = "wrong_model_engine"
 
 
 class ModelDoesNotFit(InvalidRequest):

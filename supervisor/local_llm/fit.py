@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
 from local_llm import gpu
-from local_llm.catalog.card import ModelCard
-from local_llm.catalog.per_card import PerCard
+from local_llm.catalog.card import Engine, ModelCard
 from local_llm.errors import ModelDoesNotFit
+from local_llm.footprint.footprint import footprint_of
+from local_llm.footprint.placement import SHRINKING_FLAGS, Refusal, place, too_weak
 from local_llm.gpu import Device, in_gib
 from local_llm.settings import Settings
+from local_llm.worker import model_gpus
 from local_llm.worker.arguments import is_set
 from local_llm.worker.environment import visible_devices
 
-# With these, the weights take less of the device than their files say, or nothing.
-_SHRINKING_FLAGS = ("--cpu-offload-gb", "--quantization", "-q", "--load-format", "--hf-overrides")
-
-
-@dataclass(frozen=True, slots=True)
-class _Total:
-    """All that workers may ever use.
-
-    Attributes:
-        size_bytes: of it.
-        words: what it is, for people.
-    """
-
-    size_bytes: int
-    words: str
+_ADVICE = "Use a smaller or quantized one, or set fit: off for it if it needs less."
 
 
 class Fit:
@@ -44,64 +32,101 @@ class Fit:
 
     def __init__(self, settings: Settings, environment: Mapping[str, str] | None = None) -> None:
         self._settings = settings
-        self._environment = os.environ if environment is None else environment
-        self._total: _Total | None = None
-        self._least_need_bytes = PerCard(lambda card: least_need_bytes(card, settings))
+        self._environment = dict(os.environ if environment is None else environment)
+        self._devices: Sequence[Device] | None = None
+        self._reasons: dict[str, tuple[ModelCard, str | None]] = {}
+
+    def use(self, settings: Settings) -> None:
+        """Takes changed settings in."""
+        self._settings = settings
+        self._reasons.clear()
 
     async def measure(self) -> None:
         """Reads what there is, once, in a thread: NVML may take its time. Until then everything fits."""
-        self._total = await anyio.to_thread.run_sync(_measure, self._settings, dict(self._environment))
+        self._devices = await anyio.to_thread.run_sync(gpu.devices)
+        self._reasons.clear()
 
-    def check(self, card: ModelCard) -> None:
-        """Cheap enough for every request.
+    async def check(self, card: ModelCard) -> None:
+        """Cheap enough for every request: of a card, the files are looked at once, in a thread.
 
         Raises:
             ModelDoesNotFit: the model can never be loaded here.
         """
-        total = self._total
-        if total is None:
+        if self._devices is None:
             return
-        need_bytes = self._least_need_bytes(card)
-        if need_bytes is not None and need_bytes > total.size_bytes:
-            raise ModelDoesNotFit(
-                f"The model {card.id!r} needs {in_gib(need_bytes)}, and {total.words} has "
-                f"{in_gib(total.size_bytes)} in all. Use a smaller or quantized one, or set fit: off for "
-                "it if it needs less.",
-                param="model",
-            )
+        known = self._reasons.get(card.id)
+        if known is None or (known[0] is not card and known[0] != card):
+            look = partial(misfit, card, self._settings, self._devices, self._environment)
+            known = self._reasons[card.id] = card, await anyio.to_thread.run_sync(look)
+        if known[1] is not None:
+            raise ModelDoesNotFit(f"The model {card.id!r} {known[1]} {_ADVICE}", param="model")
+
+
+def misfit(
+    card: ModelCard, settings: Settings, devices: Sequence[Device], environment: Mapping[str, str]
+) -> str | None:
+    """Why a model can never be loaded here, to follow "The model 'x' "; None: it may. For a thread.
+
+    Args:
+        card: of the model; an adapter fits where its base does.
+        settings: all of them.
+        devices: every GPU there is, taken to be empty.
+        environment: what workers inherit.
+    """
+    card = card.runs_as
+    model = settings.model_settings(card.id)
+    visible = visible_to(card, devices, settings, environment)
+    if not _is_judged(card, settings):
+        return None
+    if model.memory_bytes is not None:
+        return _larger_than_all(model.memory_bytes, visible)
+    footprint = footprint_of(card, settings, on_gpu=bool(visible))
+    if footprint.weights.exact:
+        outcome = place(footprint, card, visible, settings)
+        return outcome.reason if isinstance(outcome, Refusal) else None
+    weak = too_weak(footprint, visible)
+    return _larger_than_all(card.size_bytes, visible) if weak is None else weak.reason
 
 
 def least_need_bytes(card: ModelCard, settings: Settings) -> int | None:
-    """The memory below which a model cannot work: as set for it, else the size of its weights.
+    """The memory below which a model cannot work on GPUs: as set for it, else its weights. For a thread.
 
     None if nothing is known: its fit is off, or its arguments make the weights smaller than their files.
     """
     model = settings.model_settings(card.id)
-    args = (*settings.engine_settings(card.engine).args, *model.args)
-    if model.fit == "off" or any(is_set(args, flag) for flag in _SHRINKING_FLAGS):
+    if not _is_judged(card, settings):
         return None
-    return card.size_bytes if model.memory_bytes is None else model.memory_bytes
-
-
-def _measure(settings: Settings, environment: Mapping[str, str]) -> _Total:
-    visible = visible_to(gpu.devices(), settings, environment)
-    if not visible:
-        return _Total(gpu.host_memory().total_bytes, "this machine (no GPU)")
-    names = ", ".join(device.name for device in visible)
-    return _Total(sum(device.total_bytes for device in visible), f"the device ({names})")
+    if model.memory_bytes is not None:
+        return model.memory_bytes
+    weights = footprint_of(card, settings, on_gpu=True).weights
+    return weights.loaded_bytes if weights.exact else card.size_bytes
 
 
 def visible_to(
-    devices: Sequence[Device], settings: Settings, environment: Mapping[str, str]
+    card: ModelCard, devices: Sequence[Device], settings: Settings, environment: Mapping[str, str]
 ) -> Sequence[Device]:
-    """The devices that at least some worker may use, by CUDA_VISIBLE_DEVICES of the engines and models."""
-    environments = [
-        *({**environment, **engine.env} for engine in (settings.engines.vllm, settings.engines.transformers)),
-        *({**environment, **model.env} for model in settings.models.values()),
-    ]
-    seen = {
-        device.uuid
-        for each in environments
-        for device in visible_devices(devices, each.get("CUDA_VISIBLE_DEVICES"))
-    }
-    return [device for device in devices if device.uuid in seen]
+    """The devices that a model's worker would see, by CUDA_VISIBLE_DEVICES and its `gpus`."""
+    engine, model = settings.engine_settings(card.engine), settings.model_settings(card.id)
+    given = {**environment, **engine.env, **model.env, **model_gpus.environment(model)}
+    return visible_devices(devices, given.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _is_judged(card: ModelCard, settings: Settings) -> bool:
+    """What a command does with a model's files is its own business, unless the settings say what it needs."""
+    model = settings.model_settings(card.id)
+    args = (*settings.engine_settings(card.engine).args, *model.args)
+    if model.fit == "off" or any(is_set(args, flag) for flag in SHRINKING_FLAGS):
+        return False
+    return card.engine is not Engine.COMMAND or model.memory_bytes is not None
+
+
+def _larger_than_all(need_bytes: int, visible: Sequence[Device]) -> str | None:
+    """A need that is not known device by device is held against all of them together."""
+    if visible:
+        total_bytes = sum(device.total_bytes for device in visible)
+        words = f"the device ({', '.join(device.name for device in visible)})"
+    else:
+        total_bytes, words = gpu.host_memory().total_bytes, "this machine (no GPU)"
+    if need_bytes <= total_bytes:
+        return None
+    return f"needs {in_gib(need_bytes)}, and {words} has {in_gib(total_bytes)} in all."

@@ -28,6 +28,7 @@ class Device:
         name: for people.
         total_bytes: of its memory.
         free_bytes: of its memory. Both are the host's where the GPU shares the host's memory.
+        capability: CUDA's, major and minor; None where the driver does not say.
     """
 
     index: int
@@ -35,6 +36,7 @@ class Device:
     name: str
     total_bytes: int
     free_bytes: int
+    capability: tuple[int, int] | None = None
 
     @property
     def used_bytes(self) -> int:
@@ -112,7 +114,15 @@ def _device(nvml: Any, index: int, handle: Any) -> Device | None:
     except nvml.NVMLError as problem:
         _complain_once(f"GPU {index} does not answer: {problem}")
         return None
-    return Device(index, str(uuid), str(name), total_bytes, free_bytes)
+    return Device(index, str(uuid), str(name), total_bytes, free_bytes, _capability(nvml, handle))
+
+
+def _capability(nvml: Any, handle: Any) -> tuple[int, int] | None:
+    try:
+        major, minor = nvml.nvmlDeviceGetCudaComputeCapability(handle)
+    except (nvml.NVMLError, AttributeError):  # a driver, or a binding, that does not know the function
+        return None
+    return int(major), int(minor)
 
 
 def _memory(nvml: Any, handle: Any) -> tuple[int, int]:

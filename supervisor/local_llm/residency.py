@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import anyio
 
@@ -19,34 +20,43 @@ LOOK_EVERY_SECONDS = 10.0
 """At the default model's folder: a download that ends, or a new version, is noticed after so long."""
 
 
-async def load_unasked(residency: ResidencySettings, catalog: Catalog, switchboard: Switchboard) -> None:
+async def load_unasked(
+    residency: Callable[[], ResidencySettings], catalog: Catalog, switchboard: Switchboard
+) -> None:
     """Loads what the settings want loaded, then follows the default model's folder until it is cancelled.
 
     What fails is logged; requests are served meanwhile, and take their turns as ever.
+
+    Args:
+        residency: as it is set now; another default model is noticed at the next look.
+        catalog: finds the models.
+        switchboard: loads them.
     """
-    for name in residency.preload:  # one by one: engines that start together misjudge what memory is free
+    for name in residency().preload:  # one by one: engines that start together misjudge what memory is free
         await _preload(name, catalog, switchboard)
-    if residency.default_model is not None:
-        await _follow_default(residency.default_model, catalog, switchboard)
+    await _follow_default(residency, catalog, switchboard)
 
 
 async def _preload(name: str, catalog: Catalog, switchboard: Switchboard) -> None:
     try:
         card = catalog.find(name)
-        await switchboard.load(card)
+        await switchboard.load(card.runs_as)
     except (ServiceError, ModelsDirUnreadable) as problem:
         log.warning("%s could not be preloaded: %s", name, problem)
     else:
         log.info("%s is preloaded", card.id)
 
 
-async def _follow_default(name: str, catalog: Catalog, switchboard: Switchboard) -> None:
+async def _follow_default(
+    residency: Callable[[], ResidencySettings], catalog: Catalog, switchboard: Switchboard
+) -> None:
     """The switchboard returns to a version of a model; this tells it which one there is now."""
     known: ModelCard | None = None
     told: str | None = None
     while True:
+        name = residency().default_model
         try:
-            card: ModelCard | None = catalog.find(name)
+            card = None if name is None else catalog.find(name).runs_as
             told = None
         except (ServiceError, ModelsDirUnreadable) as problem:
             card = None

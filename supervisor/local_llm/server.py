@@ -7,8 +7,9 @@ import os
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -17,19 +18,25 @@ import uvicorn
 from local_llm.admin.admin import Admin
 from local_llm.admin.feed import EventFeed
 from local_llm.app import App
-from local_llm.catalog.card import Engine
+from local_llm.catalog.card import Engine, ModelCard
 from local_llm.catalog.catalog import Catalog
 from local_llm.catalog.per_card import PerCard
+from local_llm.catalog.walk import ModelsDirUnreadable
+from local_llm.errors import ServiceError
 from local_llm.fit import Fit
+from local_llm.gateway.endpoints import BodyForm
 from local_llm.gateway.forward import DataPath
 from local_llm.gateway.gateway import Gateway
 from local_llm.gateway.keys import KeyCheck
 from local_llm.gateway.request import BodyBudget
+from local_llm.gateway.upload import UploadBudget
 from local_llm.http1 import Http1Protocol
+from local_llm.live_settings import LiveSettings
 from local_llm.residency import load_unasked
 from local_llm.settings import Settings
 from local_llm.switchboard.cost_file import CostFile
 from local_llm.switchboard.describe import describe, limits
+from local_llm.switchboard.events import Model
 from local_llm.switchboard.switchboard import Switchboard
 from local_llm.worker.launcher import Launcher
 from local_llm.worker.template import Template
@@ -85,29 +92,33 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]) -> None:
+async def serve(live: LiveSettings, listener: socket.socket, keys: Sequence[str]) -> None:
     """Serves until SIGTERM or SIGINT; returns when all workers are gone.
 
     Args:
-        settings: all of them.
+        live: the settings, which may change while it serves.
         listener: from `listen`.
         keys: one of which a client must bring; none: everybody may come in.
 
     The first signal closes the listener, refuses those who wait, and lets running requests go on for
     `stop.shutdown_grace_seconds`; the second ends everything at once.
     """
+    settings = live.current
     catalog, fit, feed = Catalog(settings), Fit(settings), EventFeed()
+    described = PerCard(lambda card: describe(card, live.current))
     # The signals first and to the last: one that comes while the rest is made or ended must not kill us.
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with Launcher(settings) as launcher, DataPath() as data_path:
-            switchboard = _switchboard(settings, launcher, fit)
-            app = _app(settings, keys, catalog, switchboard, data_path, feed, launcher.templates.all)
+            switchboard = _switchboard(settings, launcher, fit, described)
+            app = _app(live, keys, catalog, switchboard, data_path, feed, launcher.templates.all)
             server = _Uvicorn(_uvicorn_config(settings, app))
             async with switchboard, anyio.create_task_group() as tasks:
                 tasks.start_soon(_obey, signals, server, settings, switchboard, launcher, feed)
                 tasks.start_soon(fit.measure)
                 tasks.start_soon(launcher.templates.prepare, catalog.snapshot().models)
-                tasks.start_soon(load_unasked, settings.residency, catalog, switchboard)
+                tasks.start_soon(load_unasked, lambda: live.current.residency, catalog, switchboard)
+                rooms = _Rooms(catalog, fit, launcher, described, switchboard)
+                tasks.start_soon(live.follow, rooms.use)
                 host, port = listener.getsockname()[:2]
                 log.info(
                     "serving", extra={"fields": {"host": host, "port": port, "models": settings.models_dir}}
@@ -121,12 +132,42 @@ async def serve(settings: Settings, listener: socket.socket, keys: Sequence[str]
                     tasks.cancel_scope.cancel()
 
 
-def _switchboard(settings: Settings, launcher: Launcher, fit: Fit) -> Switchboard:
+@dataclass(frozen=True, slots=True)
+class _Rooms:
+    """All that must know of changed settings."""
+
+    catalog: Catalog
+    fit: Fit
+    launcher: Launcher
+    described: PerCard[Model]
+    switchboard: Switchboard
+
+    async def use(self, settings: Settings) -> None:
+        """Tells each of them, the switchboard last: it acts on them."""
+        self.catalog.use(settings)
+        self.fit.use(settings)
+        self.launcher.use(settings)
+        self.described.forget()
+        self.switchboard.use(limits(settings), self._card_now)
+        await self.fit.measure()
+
+    def _card_now(self, card: ModelCard) -> ModelCard:
+        """The card as the settings have it now; of changed files the old one: they take their own turn."""
+        try:
+            found = self.catalog.find(card.id)
+        except (ServiceError, ModelsDirUnreadable):  # its folder is gone, its worker is not
+            return card
+        return found if found.fingerprint == card.fingerprint else card
+
+
+def _switchboard(
+    settings: Settings, launcher: Launcher, fit: Fit, described: Callable[[ModelCard], Model]
+) -> Switchboard:
     cost_file = CostFile(settings, os.environ)
     return Switchboard(
         limits=limits(settings),
         launch=launcher.worker,
-        describe=PerCard(lambda card: describe(card, settings)),
+        describe=described,
         check_fit=fit.check,
         costs=cost_file.read(),
         remember=cost_file.write,
@@ -135,7 +176,7 @@ def _switchboard(settings: Settings, launcher: Launcher, fit: Fit) -> Switchboar
 
 
 def _app(
-    settings: Settings,
+    live: LiveSettings,
     keys: Sequence[str],
     catalog: Catalog,
     switchboard: Switchboard,
@@ -143,11 +184,16 @@ def _app(
     feed: EventFeed,
     templates: Mapping[Engine, Template],
 ) -> App:
+    settings = live.current
     budget = BodyBudget(each_bytes=settings.max_body_bytes, total_bytes=settings.max_waiting_body_bytes)
     key_check = KeyCheck(keys)
     feedback_after_seconds = settings.load.stream_feedback_after_seconds
-    gateway = Gateway(catalog, switchboard, data_path, budget, feedback_after_seconds=feedback_after_seconds)
-    admin = Admin(settings, catalog, switchboard, key_check, budget, feed, templates)
+    uploads = UploadBudget(
+        each_bytes=settings.max_upload_bytes, total_bytes=settings.max_waiting_upload_bytes
+    )
+    budgets = {BodyForm.JSON: budget, BodyForm.MULTIPART: uploads}
+    gateway = Gateway(catalog, switchboard, data_path, budgets, feedback_after_seconds=feedback_after_seconds)
+    admin = Admin(live, catalog, switchboard, key_check, budget, feed, templates)
     return App(catalog, switchboard, gateway, key_check, admin.routes() if settings.admin else ())
 
 

@@ -11,74 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from local_llm import placeholders
 from local_llm.catalog.card import Engine
-from local_llm.model_settings import ModelSettings, merged
-from local_llm.settings_types import AutoOnOff, Bytes, Count, OnLocalOff, Seconds, Section
-
-
-class AnyEngineSettings(Section):
-    """What is common to every engine."""
-
-    args: tuple[str, ...] = Field((), description="Further arguments for every worker of this engine.")
-    env: dict[str, str] = Field(
-        default_factory=dict, description="Further environment for every worker of this engine."
-    )
-    max_concurrent: Count = Field(
-        256, description="Requests sent to one worker at a time; more wait for their turn."
-    )
-
-
-class EngineSettings(AnyEngineSettings):
-    """What is common to the engines written in Python."""
-
-    python: Path | None = Field(
-        None, description="The Python that has the engine installed; none means the supervisor's own."
-    )
-    warm: AutoOnOff = Field(
-        "auto",
-        description="Start workers from a process that has imported the engine already (0.7 GB of host "
-        "memory for vLLM, 0.5 GB for transformers); auto: where that is free, and 4 GB beside it.",
-    )
-
-
-class CommandSettings(AnyEngineSettings):
-    """Servers that the settings of single models give the command of."""
-
-
-class VllmSettings(EngineSettings):
-    """vLLM: chat and completions."""
-
-    gpu_memory_reserve_bytes: Bytes = Field(
-        1 << 30,
-        description="GPU memory left to others when --gpu-memory-utilization is computed from what is free.",
-    )
-    start: Literal["balanced", "fast", "full"] = Field(
-        "balanced",
-        description="On a GPU. balanced: compiled, with graphs for batches of up to 64; full: vLLM's own "
-        "choice, slower to start; fast: neither compiled nor with graphs, first answer soonest.",
-    )
-    cpu_kv_cache_gib: Count = Field(1, description="VLLM_CPU_KVCACHE_SPACE where there is no GPU, in GiB.")
-
-
-class TransformersSettings(EngineSettings):
-    """The transformers worker: embeddings, reranking, scoring."""
-
-    token_ids: Literal["openai", "model"] = Field(
-        "openai",
-        description="What token arrays in /v1/embeddings are: OpenAI's cl100k_base (as LangChain sends) or "
-        "the model's own ids.",
-    )
-    max_batch_tokens: Count = Field(
-        16384, description="Tokens, padding included, that are computed in one batch at most."
-    )
-
-
-class EnginesSettings(Section):
-    """Per engine."""
-
-    vllm: VllmSettings = VllmSettings()
-    transformers: TransformersSettings = TransformersSettings()
-    command: CommandSettings = CommandSettings()
+from local_llm.catalog.families import Families, with_file
+from local_llm.catalog.families_file import FamiliesError
+from local_llm.engine_settings import AnyEngineSettings, EnginesSettings
+from local_llm.model_settings import ModelSettings, is_glob, merged
+from local_llm.settings_types import Bytes, Count, OnLocalOff, Seconds, Section, misplaced
 
 
 class QueueSettings(Section):
@@ -189,6 +128,12 @@ class Settings(Section):
     max_waiting_body_bytes: Bytes = Field(
         256 << 20, description="All bodies of waiting requests together; beyond it: 429."
     )
+    max_upload_bytes: Bytes = Field(
+        512 << 20, description="The largest upload of a file to be transcribed; beyond it: 413."
+    )
+    max_waiting_upload_bytes: Bytes = Field(
+        4 << 30, description="All uploads together, which wait in files under TMPDIR; beyond it: 429."
+    )
     default_engine: Engine = Field(
         Engine.VLLM, description="For folders whose content and name say nothing of their kind."
     )
@@ -200,6 +145,11 @@ class Settings(Section):
         None,
         description="Where measured switch costs are kept; none: $XDG_STATE_HOME/local-llm, or "
         "~/.local/state/local-llm.",
+    )
+    families: Path | None = Field(
+        None,
+        description="A file of model families, YAML or JSON, that are tried before the built-in ones: how "
+        "vLLM is to read their tool calls and their reasoning. It is read at the start.",
     )
     cache_dir: Path | None = Field(
         None,
@@ -242,6 +192,84 @@ class Settings(Section):
         if any(not key.strip() for key in keys):
             raise ValueError("a key must not be empty")
         return tuple(key.strip() for key in keys)  # no header brings blanks around it
+
+    @model_validator(mode="after")
+    def _families_can_be_read(self) -> Settings:
+        try:
+            _ = self.families and self.known_families
+        except FamiliesError as error:
+            raise misplaced(str(error), "families") from None
+        return self
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _models_are_by_id(cls, value: Any) -> Any:
+        if isinstance(value, list | str):
+            raise ValueError(  # noqa: TRY004 - what pydantic makes an error with a place of
+                'should be a mapping of ids or globs to settings: {"Qwen/*": {context: 8192}}'
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _one_place_stays_free(self) -> Settings:
+        kept = [pattern for pattern, each in self.models.items() if each.keep]
+        in_all = {*self.residency.keep, *kept}
+        if kept and len(in_all) >= self.residency.max_models:
+            raise misplaced(
+                f"with it {len(in_all)} are kept for good within "
+                f"residency.max_models={self.residency.max_models}: one place must stay free, so raise "
+                "max_models or keep fewer",
+                *("models", kept[-1], "keep"),
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _an_alias_is_of_one_model(self) -> Settings:
+        said = dict(self.aliases)
+        for pattern, each in self.models.items():
+            if each.aliases and is_glob(pattern):
+                raise misplaced(
+                    "a glob may match more than one model, and an alias is of one: give it under the "
+                    "exact id",
+                    *("models", pattern, "aliases"),
+                )
+            for index, alias in enumerate(each.aliases):
+                if said.setdefault(alias, pattern) != pattern:
+                    raise misplaced(
+                        f"{alias!r} is an alias of {said[alias]!r} already",
+                        *("models", pattern, "aliases", str(index)),
+                    )
+        return self
+
+    @property
+    def known_families(self) -> Families:
+        """The built-in model families, after those of the user's file, which is read once."""
+        return with_file(self.families)
+
+    @model_validator(mode="after")
+    def _commands_are_complete(self) -> Settings:
+        for pattern, each in self.models.items():
+            said = merged(self.models, pattern)
+            if said.engine is Engine.COMMAND and not said.command:
+                raise misplaced(
+                    'there is no command: ["llama-server", "-m", "{path}", "--port", "{port}"], say',
+                    *("models", pattern, "engine"),
+                )
+            if said.command and said.engine is not Engine.COMMAND:
+                raise misplaced("it is of no effect without engine: command", "models", pattern, "command")
+            words = (*said.command, *said.args, *self.engines.command.args)
+            if said.command and each.command and not placeholders.names(words, "port"):
+                raise misplaced(
+                    "it must name {port}, for the server is asked where it was told to listen",
+                    *("models", pattern, "command"),
+                )
+        return self
+
+    @property
+    def all_aliases(self) -> dict[str, str]:
+        """Every further name, those of `models` too: alias -> model id."""
+        given = {alias: pattern for pattern, each in self.models.items() for alias in each.aliases}
+        return {**self.aliases, **given}
 
     def engine_settings(self, engine: Engine) -> AnyEngineSettings:
         """The settings of `engine`."""

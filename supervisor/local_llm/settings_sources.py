@@ -8,7 +8,7 @@ API keys as they are.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from local_llm.settings import Settings
+from local_llm.settings_types import MISPLACED
 
 ENVIRONMENT_PREFIX = "LOCAL_LLM_"
 TEXTS = frozenset({"LOCAL_LLM_HOST", "LOCAL_LLM_MODELS_DIR", "LOCAL_LLM_STATE_DIR"})
@@ -26,7 +27,9 @@ NOT_SETTINGS = frozenset({"LOCAL_LLM_CONFIG", "LOCAL_LLM_KEY", "LOCAL_LLM_WORKER
 """Variables with our prefix that mean something else: the file's own name, the key that `local-llm status`
 brings, a worker's key."""
 
-SECRET = frozenset({"api_keys"})
+_MERGE_KEY = "<<"
+
+SECRET = frozenset({"api_keys", "env"})
 """Values of these are in no message."""
 
 
@@ -54,6 +57,8 @@ def load_settings(
     file: Path | None = None,
     environment: Mapping[str, str] | None = None,
     flags: Mapping[str, Any] | None = None,
+    *,
+    content: bytes | None = None,
 ) -> Settings:
     """Reads all sources.
 
@@ -61,13 +66,14 @@ def load_settings(
         file: YAML; None if there is none. It must exist if named.
         environment: variables, of which those beginning with LOCAL_LLM_ count.
         flags: by top-level key; None values were not given.
+        content: of the file, if it was read already.
 
     Raises:
         SettingsError: one line per mistake, naming source, key and what is allowed.
     """
     sources = [_from_flags(flags or {}), _from_environment(environment or {})]
     if file is not None:
-        sources.append(_from_file(file))
+        sources.append(_from_file(file, read_settings_file(file) if content is None else content))
     merged: dict[str, Any] = {}
     for source in reversed(sources):
         merged = _merge(merged, source.values)
@@ -75,6 +81,18 @@ def load_settings(
         return Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(each, sources) for each in error.errors())) from None
+
+
+def read_settings_file(file: Path) -> bytes:
+    """What is in it.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"{file}: cannot be read: {error}") from None
 
 
 def _from_flags(flags: Mapping[str, Any]) -> _Source:
@@ -119,14 +137,16 @@ def _secret_value(variable: str, text: str) -> Any:
         raise SettingsError(f"the environment's {variable}: cannot be read as a YAML list") from None
 
 
-def _from_file(file: Path) -> _Source:
+def _from_file(file: Path, content: bytes) -> _Source:
     try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = content.decode()
+    except UnicodeDecodeError as error:
         raise SettingsError(f"{file}: cannot be read: {error}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         values = yaml.safe_load(text)
+        repeated = list(_repeated(node, ()))
+        lines = _lines(node, ())
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise SettingsError(f"{file}, line {line}: is no YAML: {error.problem or error}") from None
@@ -136,7 +156,11 @@ def _from_file(file: Path) -> _Source:
         values = {}
     if not isinstance(values, dict):
         raise SettingsError(f"{file}: must be a mapping of keys to values, not {_type_name(values)}")
-    places = {path: f"{file}, line {line}" for path, line in _lines(node, ()).items()}
+    if repeated:
+        raise SettingsError(
+            "\n".join(f"{file}, line {line}: {key}: is there twice" for key, line in repeated)
+        )
+    places = {path: f"{file}, line {line}" for path, line in lines.items()}
     return _Source({str(key): value for key, value in values.items()}, str(file), places)
 
 
@@ -155,19 +179,41 @@ def _lines(node: yaml.Node | None, path: tuple[str, ...]) -> dict[tuple[str, ...
     return found
 
 
+def _repeated(node: yaml.Node | None, path: tuple[str, ...]) -> Iterator[tuple[str, int]]:
+    """Keys that a mapping has twice, with the later one's line: YAML would silently take that one only."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    seen: set[str] = set()
+    for key, value in node.value:
+        name = str(key.value)
+        if name in seen and name != _MERGE_KEY:
+            yield ".".join((*path, name)), key.start_mark.line + 1
+        seen.add(name)
+        yield from _repeated(value, (*path, name))
+
+
 def _explain(error: Any, sources: list[_Source]) -> str:
     path = tuple(str(part) for part in error["loc"])
+    if error["type"] == MISPLACED:
+        path += error["ctx"]["path"]
     places = [source.place(path[:length]) for length in range(len(path), 0, -1) for source in sources]
     place = next((each for each in places if each is not None), "the defaults")
     key = ".".join(path) or "the settings"
     if error["type"] == "extra_forbidden":
         return f"{place}: {key}: there is no such key. {_allowed_keys(path)}"
-    message = (
-        error["msg"].removeprefix("Value error, ").replace("tuple", "list").replace("dictionary", "mapping")
-    )
-    tell = error["type"] != "value_error" and path[0] not in SECRET
+    message = _WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
+    tell = error["type"] not in ("value_error", MISPLACED) and SECRET.isdisjoint(path)
     given = f" (it is {error['input']!r})" if tell else ""
     return f"{place}: {key}: {message[0].lower()}{message[1:]}{given}"
+
+
+_WORDS = {
+    "tuple_type": "should be a list: [first, second]",
+    "dict_type": "should be a mapping of keys to values",
+    "model_type": "should be a mapping of keys to values",
+    "path_type": "should be a path",
+}
+"""In place of pydantic's, which name Python's types."""
 
 
 def _allowed_keys(path: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Bytes = Annotated[int, Field(ge=0)]
@@ -19,6 +20,19 @@ def _as_written(value: object) -> object:
 AutoOnOff = Annotated[Literal["auto", "on", "off"], BeforeValidator(_as_written)]
 AutoOff = Annotated[Literal["auto", "off"], BeforeValidator(_as_written)]
 OnLocalOff = Annotated[Literal["on", "local", "off"], BeforeValidator(_as_written)]
+
+
+MISPLACED = "misplaced"
+
+
+def misplaced(message: str, *path: str) -> PydanticCustomError:
+    """What a validator of a whole section raises, so that the key that is to blame is named, and its line.
+
+    Args:
+        message: for people.
+        path: of the key, from the section on.
+    """
+    return PydanticCustomError(MISPLACED, "{message}", {"message": message, "path": path})
 
 
 class Section(BaseModel):

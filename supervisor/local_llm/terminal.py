@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,25 +15,25 @@ from rich.table import Table
 from local_llm import __version__
 from local_llm.catalog.card import Kind, ModelCard
 from local_llm.catalog.catalog import Snapshot
+from local_llm.examples import example
 from local_llm.settings import Settings
 
-EXAMPLES: dict[Kind, tuple[str, dict[str, Any]]] = {
-    Kind.CHAT: (
-        "/v1/chat/completions",
-        # Not left to chance: at its usual temperature the demonstration's model says anything.
-        {"temperature": 0, "messages": [{"role": "user", "content": "What is the capital of France?"}]},
-    ),
-    Kind.BASE: ("/v1/completions", {"prompt": "The capital of France is", "max_tokens": 16}),
-    Kind.EMBEDDING: ("/v1/embeddings", {"input": "The capital of France"}),
-    Kind.RERANKER: (
-        "/v1/rerank",
-        {"query": "capital of France", "documents": ["Paris is in France.", "Cats sleep."]},
-    ),
-}
-"""For the curl line: one request that shows a kind of model at work, in the order of preference."""
+if TYPE_CHECKING:
+    from local_llm.checking.overview import Overview
+
+SHOWN_FIRST = (
+    Kind.CHAT,
+    Kind.VISION_LANGUAGE,
+    Kind.BASE,
+    Kind.EMBEDDING,
+    Kind.RERANKER,
+    Kind.CLASSIFIER,
+    Kind.TRANSCRIPTION,
+)
+"""For the curl line: the kind of model that is best to begin with."""
 
 
-WIDE_COLUMNS = 100
+WIDE_COLUMNS = 140
 """From this width on the evidence stands beside each model; in a narrower terminal, below the table."""
 
 
@@ -49,9 +50,19 @@ def _printable(path: Path) -> str:
 
 
 def show_models(
-    found: Snapshot, folder: Path, console: Console | None = None, *, with_evidence: bool = True
+    found: Snapshot,
+    folder: Path,
+    console: Console | None = None,
+    overviews: Mapping[str, Overview] | None = None,
 ) -> None:
-    """Prints the table of models, and below it what cannot be served."""
+    """Prints the table of models, and below it what cannot be served.
+
+    Args:
+        found: the models.
+        folder: that they lie in.
+        console: to print on.
+        overviews: what is known of their memory, by id. With them the evidence is shown too.
+    """
     console = console or Console()
     if not found.models and not found.broken:
         console.print(
@@ -59,36 +70,53 @@ def show_models(
         )
         return
     if found.models:
-        beside = with_evidence and console.width >= WIDE_COLUMNS
-        console.print(_table(found, with_evidence=beside))
-        if with_evidence and not beside:
+        beside = overviews is not None and console.width >= WIDE_COLUMNS
+        console.print(_table(found, overviews, with_evidence=beside))
+        if overviews is not None and not beside:
             console.print()
             for card in found.models:
                 console.print(f"{escape(card.id)}: [dim]{escape('; '.join(card.evidence))}[/]")
     for broken in found.broken:
         console.print(f"[red]cannot be served:[/] [bold]{escape(broken.id)}[/]  {escape(broken.reason)}")
+    for model_id, overview in (overviews or {}).items():
+        if overview.refusal is not None:
+            console.print(f"[red]does not fit:[/] [bold]{escape(model_id)}[/]  {escape(overview.refusal)}")
 
 
-def _table(found: Snapshot, *, with_evidence: bool) -> Table:
+def _table(found: Snapshot, overviews: Mapping[str, Overview] | None, *, with_evidence: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("MODEL", no_wrap=True)
-    table.add_column("KIND", no_wrap=True)
-    table.add_column("ENGINE", no_wrap=True)
-    table.add_column("SIZE", justify="right", no_wrap=True)
-    table.add_column("CONTEXT", justify="right", no_wrap=True)
+    for name in ("MODEL", "KIND", "ENGINE"):
+        table.add_column(name, no_wrap=True)
+    for name in ("SIZE", "CONTEXT"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if overviews is not None:
+        for name in ("QUANTIZED", "PARSERS", "FITS"):
+            table.add_column(name)
     if with_evidence:
         table.add_column("WHY", overflow="fold", style="dim")
     for card in found.models:
-        evidence = [escape("; ".join(card.evidence))] if with_evidence else []
-        table.add_row(
-            escape(card.id),
-            card.kind.value,
-            card.engine.value,
-            size_in_words(card.size_bytes),
-            str(card.context_length or "-"),
-            *evidence,
-        )
+        row = [escape(card.id), card.kind.value, card.engine.value, size_in_words(card.size_bytes)]
+        if overviews is None:
+            row.append(str(card.context_length or "-"))
+        else:
+            row += _overview_cells(overviews[card.id])
+        if with_evidence:
+            row.append(escape("; ".join(card.evidence)))
+        table.add_row(*row)
     return table
+
+
+def _overview_cells(overview: Overview) -> list[str]:
+    context, fitting = overview.context_length, overview.fitting_context
+    fits = "yes" if overview.fits else "[red]no[/]"
+    if context is not None and fitting is not None and fitting < context:
+        fits = f"to {fitting}"
+    return [
+        str(context or "-"),
+        escape(overview.quantization or "-"),
+        escape(", ".join(overview.parsers) or "-"),
+        fits,
+    ]
 
 
 def show_banner(found: Snapshot, settings: Settings, port: int, console: Console | None = None) -> None:
@@ -99,7 +127,7 @@ def show_banner(found: Snapshot, settings: Settings, port: int, console: Console
     host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared only
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     console.print(f"\n[bold]local-llm {__version__}[/] serves [bold]{escape(str(settings.models_dir))}[/]\n")
-    show_models(found, settings.models_dir, console, with_evidence=False)
+    show_models(found, settings.models_dir, console)
     console.print(f"\nOpenAI base URL:  [bold]{url}/v1[/]")
     example = _example(found)
     if example is not None:
@@ -113,7 +141,7 @@ def _has_keys(settings: Settings) -> bool:
 
 
 def _example(found: Snapshot) -> ModelCard | None:
-    for kind in EXAMPLES:
+    for kind in SHOWN_FIRST:
         fitting = [card for card in found.models if card.kind is kind]
         if fitting:
             return min(fitting, key=lambda card: card.size_bytes)
@@ -122,7 +150,11 @@ def _example(found: Snapshot) -> ModelCard | None:
 
 def curl_line(url: str, card: ModelCard, *, with_key: bool) -> str:
     """A command that asks `card` something fit for its kind."""
-    path, body = EXAMPLES[card.kind]
+    # A picture would fill the screen, and one may ask without.
+    shown = example(Kind.CHAT if card.kind is Kind.VISION_LANGUAGE else card.kind)
     key = ' -H "Authorization: Bearer $KEY"' if with_key else ""
-    request = json.dumps({"model": card.id, **body}).replace("'", "'\\''")
-    return f"  curl {url}{path} -H 'Content-Type: application/json'{key} \\\n    -d '{request}'"
+    if shown.file is not None:
+        name = card.id.replace("'", "'\\''")
+        return f"  curl {url}{shown.path}{key} \\\n    -F 'model={name}' -F file=@YOUR_FILE"
+    request = json.dumps({"model": card.id, **shown.body}).replace("'", "'\\''")
+    return f"  curl {url}{shown.path} -H 'Content-Type: application/json'{key} \\\n    -d '{request}'"

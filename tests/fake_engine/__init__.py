@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from local_llm.settings import EnginesSettings, TransformersSettings, VllmSettings
+from local_llm.engine_settings import EnginesSettings, TransformersSettings, VllmSettings
 
 _SERVER = Path(__file__).with_name("server.py")
 
@@ -30,6 +30,8 @@ _ARCHITECTURES = {
     "embedding": "BertModel",
     "reranker": "BertForSequenceClassification",
     "classifier": "BertForSequenceClassification",
+    "transcription": "WhisperForConditionalGeneration",
+    "vision-language": "Qwen2VLForConditionalGeneration",
 }
 _CHAT_TEMPLATE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
@@ -58,7 +60,7 @@ def write_fake_model(models_dir: Path, name: str, kind: str = "chat", **flags: A
     Args:
         models_dir: holds the models.
         name: ``name`` or ``org/name``.
-        kind: chat, base, embedding, reranker or classifier.
+        kind: as the catalogue calls it.
         flags: for `server.py`, with underscores: ``slow_start=2``, ``ignore_sigterm=True``.
     """
     folder = models_dir / name
@@ -66,7 +68,7 @@ def write_fake_model(models_dir: Path, name: str, kind: str = "chat", **flags: A
     _write_json(folder / "config.json", _config(kind))
     _write_json(folder / "fake.json", flags)
     tokenizer: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 2048}
-    if kind == "chat":
+    if kind in ("chat", "vision-language"):
         tokenizer["chat_template"] = _CHAT_TEMPLATE
     _write_json(folder / "tokenizer_config.json", tokenizer)
     _write_json(folder / "tokenizer.json", {"version": "1.0", "model": {"type": "WordLevel", "vocab": {}}})

@@ -6,6 +6,7 @@ Every answer to a POST has these headers, by which tests know what reached the w
     x-fake-body     the SHA-256 of the body as received
     x-fake-headers  the names of the headers as received, sorted, comma-separated, lower case
     x-fake-query    the query string as received
+    x-fake-adapter  the folder of the LoRA adapter that the request's model names, if it does
     x-fake-echo     the value of the request's header x-echo, if it has one
 
 `GET /metrics` has `vllm:num_requests_running` and `vllm:generation_tokens_total`, as vLLM does.
@@ -74,8 +75,11 @@ class Request:
 
 
 class Engine:
-    def __init__(self, model: Path, names: list[str], options: argparse.Namespace) -> None:
-        self.model, self.names, self.options = model, names, options
+    def __init__(
+        self, model: Path, names: list[str], options: argparse.Namespace, adapters: dict[str, str]
+    ) -> None:
+        self.model, self.names, self.options = model, [*names, *adapters], options
+        self.adapters = adapters
         self.key = os.environ.get("LOCAL_LLM_WORKER_KEY")
         self.running = self.tokens = self.answered = 0
 
@@ -172,6 +176,10 @@ class Engine:
         except ValueError:
             body = {}
         body = body if isinstance(body, dict) else {}
+        if b'name="stream"\r\n\r\ntrue\r\n' in request.body:  # a form's
+            body["stream"] = True
+        if body.get("model") in self.adapters:
+            headers["x-fake-adapter"] = self.adapters[body["model"]]
         await asyncio.sleep(getattr(self.options, "answer_seconds", 0))
         status = getattr(self.options, "status", 200)
         if status != 200:
@@ -264,6 +272,15 @@ def score(body: dict, model: str) -> dict:
     return {"id": "fake", "object": "list", "model": model, "data": [{"index": 0, "score": 0.5}]}
 
 
+def classify(body: dict, model: str) -> dict:
+    data = [{"index": 0, "label": "LABEL_1", "probs": [0.1, 0.7, 0.2], "num_classes": 3}]
+    return {"id": "fake", "object": "list", "created": 1, "model": model, "data": data, "usage": USAGE}
+
+
+def transcribe(body: dict, model: str) -> dict:
+    return {"text": f"I am {model}", "usage": {"type": "duration", "seconds": 1}}
+
+
 ANSWERS = {
     "/v1/chat/completions": chat,
     "/v1/completions": completion,
@@ -278,6 +295,10 @@ ANSWERS = {
     "/v2/rerank": rerank,
     "/score": score,
     "/v1/score": score,
+    "/classify": classify,
+    "/v1/classify": classify,
+    "/v1/audio/transcriptions": transcribe,
+    "/v1/audio/translations": transcribe,
 }
 
 
@@ -387,6 +408,7 @@ def main() -> None:
         parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--served-model-name", "--served-name", dest="names", nargs="+", required=True)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--lora-modules", nargs="+", type=json.loads, default=[])
     given, _ = parser.parse_known_args(rest)
     told = given.model / "fake.json"
     folder_flags = json.loads(told.read_text()) if told.exists() else {}
@@ -398,7 +420,8 @@ def main() -> None:
     misbehave_at_start(options)
     kept = leak_shared_memory() if hasattr(options, "leak_shm") else None
     names = ["somebody-else"] if hasattr(options, "wrong_name") else given.names
-    asyncio.run(Engine(given.model, names, options).serve(given.port))
+    adapters = {each["name"]: each["path"] for each in given.lora_modules}
+    asyncio.run(Engine(given.model, names, options, adapters).serve(given.port))
     del kept
 
 

@@ -10,10 +10,12 @@ import pytest
 
 from local_llm import gpu
 from local_llm.catalog.card import Engine, Kind, ModelCard
+from local_llm.engine_settings import EnginesSettings, VllmSettings
 from local_llm.errors import ModelDoesNotFit
 from local_llm.fit import Fit, least_need_bytes
 from local_llm.gpu import Device
-from local_llm.settings import EnginesSettings, ModelSettings, Settings, VllmSettings
+from local_llm.settings import ModelSettings, Settings
+from tests.supervisor.footprint.folders import llama_8b, write_model
 
 GIB = 1 << 30
 
@@ -41,9 +43,9 @@ async def measured(settings: Settings | None = None, **environment: str) -> Fit:
 async def test_all_devices_count() -> None:
     """48 GiB in all hold a model of 48 GiB, and none of 49; the message has the numbers."""
     fit = await measured()
-    fit.check(card(48))
+    await fit.check(card(48))
     with pytest.raises(ModelDoesNotFit) as refusal:
-        fit.check(card(49))
+        await fit.check(card(49))
     assert refusal.value.message.startswith(
         "The model 'org/big' needs 49.0 GiB, and the device (RTX, RTX) has 48.0 GiB in all."
     )
@@ -53,30 +55,30 @@ async def test_all_devices_count() -> None:
 @pytest.mark.usefixtures("two_gpus")
 @pytest.mark.parametrize("where", ["server", "engine", "model"])
 async def test_only_visible_devices_count(where: str) -> None:
-    """CUDA_VISIBLE_DEVICES of whatever level; what one model may see counts for all."""
+    """CUDA_VISIBLE_DEVICES of whatever level, the model's own before the engine's before the server's."""
     one = {"CUDA_VISIBLE_DEVICES": "1"}
     engines = EnginesSettings(vllm=VllmSettings(env=one)) if where == "engine" else EnginesSettings()
     models = {"org/big": ModelSettings(env={"CUDA_VISIBLE_DEVICES": "0,1"})} if where == "model" else {}
     fit = await measured(Settings(engines=engines, models=models), **(one if where != "engine" else {}))
-    if where == "server":
+    if where != "model":
         with pytest.raises(ModelDoesNotFit):
-            fit.check(card(30))
+            await fit.check(card(30))
     else:
-        fit.check(card(30))
+        await fit.check(card(30))
 
 
 async def test_without_a_gpu_the_host_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Or its cgroup."""
     monkeypatch.setattr(gpu, "devices", lambda: ())
     fit = await measured()
-    fit.check(card(0.1))
+    await fit.check(card(0.1))
     with pytest.raises(ModelDoesNotFit, match=r"this machine \(no GPU\)"):
-        fit.check(card(2 * psutil.virtual_memory().total / GIB))
+        await fit.check(card(2 * psutil.virtual_memory().total / GIB))
 
 
-def test_before_it_is_measured() -> None:
+async def test_before_it_is_measured() -> None:
     """Everything fits."""
-    Fit(Settings()).check(card(1e9))
+    await Fit(Settings()).check(card(1e9))
 
 
 @pytest.mark.parametrize(
@@ -106,3 +108,60 @@ def test_fit_merges_like_the_rest() -> None:
     settings = Settings(models=models)
     assert settings.model_settings("org/big").fit == "auto"
     assert settings.model_settings("org/other").fit == "off"
+
+
+async def test_what_the_headers_say_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of 8 GiB are 16 in all, which would do for 15; vLLM's share of them is not."""
+    devices = tuple(Device(index, f"GPU-{index}", "RTX", 8 * GIB, 8 * GIB) for index in range(2))
+    monkeypatch.setattr(gpu, "devices", lambda: devices)
+    large = llama_8b(tmp_path)
+    with pytest.raises(ModelDoesNotFit) as refusal:
+        await (await measured()).check(large)
+    assert refusal.value.message.startswith(
+        "The model 'org/a' needs 7.5 GiB for its weights on each of 2 devices; RTX has 8.0 GiB, of which "
+        "vLLM is given 7.0 GiB. Use a smaller"
+    )
+    await (await measured(Settings(models={"org/a": ModelSettings(fit="off")}))).check(large)
+    await (await measured(Settings(models={"org/a": ModelSettings(memory_bytes=1)}))).check(large)
+    adapter = ModelCard("org/b", tmp_path / "none", Kind.CHAT, Engine.VLLM, (), base=large)
+    with pytest.raises(ModelDoesNotFit, match="'org/b'"):
+        await (await measured()).check(adapter)
+
+
+async def test_a_card_is_looked_into_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then again when it, the settings or the devices have changed."""
+    monkeypatch.setattr(gpu, "devices", lambda: ())
+    seen: list[str] = []
+    monkeypatch.setattr("local_llm.fit.misfit", lambda card, *_: seen.append(card.id))
+    fit = await measured()
+    for _ in range(3):
+        await fit.check(card(1))
+    assert len(seen) == 1
+    await fit.check(card(2))
+    fit.use(Settings())
+    await fit.check(card(2))
+    await fit.measure()
+    await fit.check(card(2))
+    assert len(seen) == 4
+
+
+async def test_the_capability_counts_without_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pickled, quantized weights on an old GPU."""
+    monkeypatch.setattr(gpu, "devices", lambda: (Device(0, "GPU-0", "T4", 16 * GIB, 0, (7, 5)),))
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "mxfp4"}}')
+    pickled = ModelCard("org/a", tmp_path, Kind.CHAT, Engine.VLLM, (), size_bytes=1, weights=("a.bin",))
+    with pytest.raises(ModelDoesNotFit, match=r"MXFP4.*capability 8\.0; T4 has 7\.5"):
+        await (await measured()).check(pickled)
+
+
+def test_need_of_a_command(tmp_path: Path) -> None:
+    """Its own business, unless the settings say."""
+    server = ModelCard("org/a", tmp_path, Kind.CHAT, Engine.COMMAND, (), size_bytes=30)
+    assert least_need_bytes(server, Settings()) is None
+    assert least_need_bytes(server, Settings(models={"org/a": ModelSettings(memory_bytes=5)})) == 5
+
+
+def test_need_of_what_is_cast(tmp_path: Path) -> None:
+    """Float32 takes half on a GPU."""
+    stored = write_model(tmp_path, {}, {"model.safetensors": {"w": ("F32", (1000,))}})
+    assert least_need_bytes(stored, Settings()) == 2000

@@ -92,3 +92,19 @@ def test_cgroup_version_1_in_a_container(tmp_path: Path) -> None:
     cgroup = tmp_path / "cgroup"
     cgroup.write_text("5:cpu:/\n4:memory:/docker/abc\n0::/\n")
     assert list(gpu._cgroup_limits(cgroup, tmp_path)) == [(1000, 400)]
+
+
+@pytest.mark.parametrize("answer", [(9, 0), None])
+def test_compute_capability(monkeypatch: pytest.MonkeyPatch, answer: tuple[int, int] | None) -> None:
+    """Of a driver that knows the function; of any other it is not known."""
+
+    class Knowing(FakeNvml):
+        def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
+            if answer is None:
+                raise self.NVMLError_NotSupported
+            return answer
+
+    monkeypatch.setattr(gpu, "_nvml", Knowing)
+    assert [device.capability for device in gpu.devices()] == [answer]
+    monkeypatch.setattr(gpu, "_nvml", FakeNvml)
+    assert [device.capability for device in gpu.devices()] == [None]

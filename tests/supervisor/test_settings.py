@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from local_llm.catalog.card import Engine
+from local_llm.model_settings import ModelSettings
 from local_llm.settings import Settings
 from local_llm.settings_sources import SettingsError, load_settings
 
@@ -55,6 +56,18 @@ def test_the_example_explains_every_key() -> None:
         if line.strip() and not line.lstrip().startswith("#") and not before.lstrip().startswith("#")
     ]
     assert bare == []
+
+
+def test_the_example_shows_every_key_of_a_model(tmp_path: Path) -> None:
+    """In a comment, which is good YAML once it is none."""
+    text = EXAMPLE.read_text()
+    block = text[text.index('#   "Qwen/*":') : text.index("# All that match apply")]
+    uncommented = "models:\n" + "".join(line.removeprefix("#") + "\n" for line in block.splitlines())
+    file = written(tmp_path, uncommented + "residency: {max_models: 2}\n")
+    shown = {
+        key for each in load_settings(file).models.values() for key in each.model_fields_set | each.nulls
+    }
+    assert shown == ModelSettings.model_fields.keys()
 
 
 def test_every_key_is_described() -> None:

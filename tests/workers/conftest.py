@@ -54,6 +54,21 @@ def reranker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """BERT for sequence classification with three labels, as transformers saves it."""
+    return write_classifier(tmp_path_factory.mktemp("models") / "tiny-classifier")
+
+
+def write_classifier(folder: Path, **settings: Any) -> Path:
+    """A BERT that tells sad from glad and mad; `settings` go into its config.json."""
+    from transformers import BertForSequenceClassification
+
+    names = ["sad", "glad", "mad"]
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: at for at, name in enumerate(names)}}
+    return _write_bert(folder, BertForSequenceClassification, **labels, **settings)
+
+
+@pytest.fixture(scope="session")
 def generative_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An old copy of Qwen3-Reranker: a bare Qwen3ForCausalLM with a chat's template, told by its name."""
     import torch

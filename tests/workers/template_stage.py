@@ -45,8 +45,12 @@ class Nanny:
     def event(self, kind: str) -> dict[str, Any]:
         """The next event, which must be of this kind."""
         event: dict[str, Any] = json.loads(self._events.readline())
-        assert event["event"] == kind, (event, self._log.read1())  # type: ignore[attr-defined]
+        assert event["event"] == kind, (event, self._log.read1())
         return event
+
+    def log_lines(self) -> Iterator[bytes]:
+        """What the worker writes, until it has ended."""
+        return iter(self._log)
 
     def log_to_the_end(self) -> str:
         """All that the worker has written, once it has ended."""

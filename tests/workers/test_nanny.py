@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,24 @@ def test_stop_lets_the_worker_end_by_itself(supervisor: Supervisor) -> None:
     assert supervisor.log_to_its_end() == "bye\n"
 
 
+def test_the_stop_signal_is_the_launches(supervisor: Supervisor) -> None:
+    """Some servers end in order by SIGINT only; one that is none is no launch."""
+    launch = {"op": "launch", "argv": ["sleep", "600"], "env": {"PATH": os.environ["PATH"]}, "cwd": "/"}
+    supervisor.send(**launch, temporary=str(supervisor.temporary), stop_signal=int(signal.SIGINT))
+    supervisor.event("started")
+    supervisor.send(op="stop", grace_seconds=30)
+    assert supervisor.event("exited")["signal"] == signal.SIGINT
+    supervisor.gone()
+
+
+def test_a_stop_signal_that_is_none(supervisor: Supervisor) -> None:
+    """Refused before anything is started."""
+    launch = {"op": "launch", "argv": ["true"], "env": {}, "cwd": "/", "temporary": "/nowhere"}
+    supervisor.send(**launch, stop_signal=4711)
+    assert "4711" in supervisor.event("not_started")["message"]
+    supervisor.event("gone")
+
+
 def test_a_stop_right_behind_the_launch_is_heard(supervisor: Supervisor) -> None:
     """Both lie in the socket before the nanny has begun to read (seen in chaos: it waited for a kill)."""
     launch = {"op": "launch", "argv": ["sleep", "600"], "env": {"PATH": os.environ["PATH"]}, "cwd": "/"}
@@ -264,72 +284,110 @@ def test_a_forking_tree_is_caught(supervisor: Supervisor) -> None:
     supervisor.gone()
 
 
-SHARED_MEMORY = """
+ELSEWHERE = """
+from local_llm_worker.nanny import life, proc
+proc.SHARED_MEMORY = {folder!r}
+{further}
+from local_llm_worker.nanny.__main__ import main
+main()
+"""
+
+
+@dataclass
+class Segments:
+    """A nanny that takes a folder of the test for /dev/shm: in that one, tests would meet one another."""
+
+    supervisor: Supervisor
+    folder: Path
+
+    def dies_with(self, program: str, *arguments: str, **env: str) -> list[str]:
+        """Runs a worker until it says that it is up, kills it; what the nanny unlinked."""
+        self.supervisor.launch(sys.executable, "-I", "-S", "-c", program, *arguments, **env)
+        self.supervisor.event("started")
+        assert os.read(self.supervisor.log, 10) == b"up\n"
+        self.supervisor.send(op="stop", grace_seconds=0)
+        self.supervisor.event("exited")
+        unlinked: list[str] = self.supervisor.gone()["shm_unlinked"]
+        return unlinked
+
+
+@contextmanager
+def nanny_of(tmp_path: Path, further: str = "") -> Iterator[Segments]:
+    """One with its own folder of segments, and some more of it changed."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    program = ELSEWHERE.format(folder=str(folder), further=further)
+    made = Supervisor(tmp_path, program=("-c", program))
+    yield Segments(made, folder)
+    made.close()
+
+
+@pytest.fixture
+def segments(tmp_path: Path) -> Iterator[Segments]:
+    with nanny_of(tmp_path) as made:
+        yield made
+
+
+MAPPED = """
 import mmap, os, sys, time
 file = open(sys.argv[1], "x+b")
 file.truncate(4096)
 mapped = mmap.mmap(file.fileno(), 4096)
+file.close()
 print("up", flush=True)
 time.sleep(600)
 """
 
+SEMAPHORE = """
+import mmap, os, sys, time
+made = sys.argv[1] + "-made"
+file = open(made, "x+b")
+file.truncate(32)
+mapped = mmap.mmap(file.fileno(), 32)
+file.close()
+os.link(made, sys.argv[1])
+os.unlink(made)
+print("up", flush=True)
+time.sleep(600)
+"""
 
 NAMED_AFTER_ITSELF = """
 import os, time
-open(f"/dev/shm/sem.fake-engine-{os.environ['MARK']}-{os.getpid()}-x", "x").close()
+open(f"{os.environ['FOLDER']}/sem.loky-{os.getpid()}-x", "x").close()
 print("up", flush=True)
 time.sleep(600)
 """
 
 
-def test_unmapped_semaphores_are_known_by_their_maker(supervisor: Supervisor) -> None:
-    """joblib names a semaphore after its process and does not keep it mapped."""
-    supervisor.launch(sys.executable, "-I", "-S", "-c", NAMED_AFTER_ITSELF, MARK=str(os.getpid()))
-    worker = supervisor.event("started")["pid"]
-    assert os.read(supervisor.log, 10) == b"up\n"
-    supervisor.send(op="stop", grace_seconds=0)
-    supervisor.event("exited")
-    assert supervisor.gone()["shm_unlinked"] == [f"sem.fake-engine-{os.getpid()}-{worker}-x"]
+@pytest.mark.parametrize("program", [MAPPED, SEMAPHORE])
+def test_shared_memory_is_unlinked(segments: Segments, program: str) -> None:
+    """A segment that a SIGKILLed tree left goes; one that was there before it stays."""
+    (segments.folder / "older").touch()
+    assert segments.dies_with(program, str(segments.folder / "left")) == ["left"]
+    assert [each.name for each in segments.folder.iterdir()] == ["older"]
 
 
-def test_semaphores_of_a_process_that_has_ended(supervisor: Supervisor) -> None:
+def test_unmapped_semaphores_are_known_by_their_maker(segments: Segments) -> None:
+    """joblib names a semaphore after its process."""
+    (name,) = segments.dies_with(NAMED_AFTER_ITSELF, FOLDER=str(segments.folder))
+    assert name.startswith("sem.loky-")
+
+
+def test_semaphores_of_a_process_that_has_ended(segments: Segments) -> None:
     """An orphan that made one and left, perhaps before the nanny looked again."""
+    supervisor = segments.supervisor
     program = NAMED_AFTER_ITSELF.replace("time.sleep(600)", "os._exit(0)")
     script = f'({sys.executable} -I -S -c "$PROGRAM" &); exec sleep 600'
-    supervisor.launch("sh", "-c", script, PROGRAM=program, MARK=str(os.getpid()))
+    supervisor.launch("sh", "-c", script, PROGRAM=program, FOLDER=str(segments.folder))
     supervisor.event("started")
     assert os.read(supervisor.log, 10) == b"up\n"
     supervisor.send(op="stop", grace_seconds=0)
     supervisor.event("exited")
     (name,) = supervisor.gone()["shm_unlinked"]
-    assert name.startswith(f"sem.fake-engine-{os.getpid()}-")
+    assert name.startswith("sem.loky-")
 
 
-@pytest.mark.parametrize("prefix", ["", "sem."])
-def test_shared_memory_is_unlinked(supervisor: Supervisor, prefix: str) -> None:
-    """A segment that a SIGKILLed tree left goes; one that was there before it stays."""
-    mark = f"fake-engine-{os.getpid()}"
-    left, older = Path(f"/dev/shm/{prefix}{mark}-left"), Path(f"/dev/shm/{mark}-older")
-    older.touch()
-    try:
-        supervisor.launch(sys.executable, "-I", "-S", "-c", SHARED_MEMORY, str(left))
-        supervisor.event("started")
-        assert os.read(supervisor.log, 10) == b"up\n"
-        supervisor.send(op="stop", grace_seconds=0)
-        supervisor.event("exited")
-        assert supervisor.gone()["shm_unlinked"] == [left.name]
-        assert older.exists()
-        assert not left.exists()
-    finally:
-        older.unlink()
-
-
-NEVER_LOOKS = """
-from local_llm_worker.nanny import life
-life._LOOK_AT_LEAST_SECONDS = life._LOOK_AT_MOST_SECONDS = 3600
-from local_llm_worker.nanny.__main__ import main
-main()
-"""
+NEVER_LOOKS = "life._LOOK_AT_LEAST_SECONDS = life._LOOK_AT_MOST_SECONDS = 3600"
 
 DIES_ONCE_NOTED = """
 import os, signal, sys, time
@@ -343,14 +401,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def test_segments_are_noted_when_they_are_made(tmp_path: Path) -> None:
     """The kernel tells the nanny of each, so that there is no need to wait for its next look."""
-    supervisor = Supervisor(tmp_path, program=("-c", NEVER_LOOKS))
-    left = Path(f"/dev/shm/fake-engine-{os.getpid()}-noted")
-    notes = str(supervisor.temporary / ".shared-memory")
-    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_ONCE_NOTED, str(left), NOTES=notes)
-    supervisor.event("started")
-    assert supervisor.event("exited")["signal"] == signal.SIGKILL
-    assert supervisor.gone()["shm_unlinked"] == [left.name]
-    supervisor.close()
+    with nanny_of(tmp_path, NEVER_LOOKS) as segments:
+        supervisor = segments.supervisor
+        notes = str(supervisor.temporary / ".shared-memory")
+        left = str(segments.folder / "noted")
+        supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_ONCE_NOTED, left, NOTES=notes)
+        supervisor.event("started")
+        assert supervisor.event("exited")["signal"] == signal.SIGKILL
+        assert supervisor.gone()["shm_unlinked"] == ["noted"]
 
 
 DIES_AT_ONCE = """
@@ -360,17 +418,35 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_was_made_in_the_last_moment(supervisor: Supervisor) -> None:
-    """A worker that is killed before anybody can look at it leaves nothing; what somebody holds stays."""
-    mark = f"fake-engine-{os.getpid()}"
-    left, held = Path(f"/dev/shm/{mark}-last"), Path(f"/dev/shm/{mark}-held")
-    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_AT_ONCE, str(left))
-    with held.open("w"):
-        supervisor.event("started")
+def test_what_was_made_in_the_last_moment(segments: Segments) -> None:
+    """A worker that is killed before anybody can look at it leaves nothing."""
+    segments.supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_AT_ONCE, str(segments.folder / "last"))
+    segments.supervisor.event("started")
+    segments.supervisor.event("exited")
+    assert segments.supervisor.gone()["shm_unlinked"] == ["last"]
+
+
+DIES_BESIDE_ANOTHER = """
+import os, signal, sys
+while not os.path.exists(sys.argv[2]):
+    pass
+kept = open(sys.argv[1], "w")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize("program", [MAPPED, SEMAPHORE])
+def test_what_others_hold_stays(segments: Segments, program: str) -> None:
+    """Another server's, made in the same moment: a semaphore of its is mapped under another name."""
+    supervisor, left, others = segments.supervisor, segments.folder / "last", segments.folder / "others"
+    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_BESIDE_ANOTHER, str(left), str(others))
+    supervisor.event("started")
+    command = [sys.executable, "-I", "-S", "-c", program, str(others)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stranger:
         supervisor.event("exited")
-        assert supervisor.gone()["shm_unlinked"] == [left.name]
-        assert held.exists()
-    held.unlink()
+        assert supervisor.gone()["shm_unlinked"] == ["last"]
+        assert others.exists()
+        stranger.kill()
 
 
 def test_bad_messages_are_survived(supervisor: Supervisor) -> None:

@@ -52,15 +52,18 @@ def architecture(name: str, **fields: Any) -> dict[str, Any]:
             Kind.RERANKER,
         ),
         ("one-label", {"config": architecture("BertForSequenceClassification", num_labels=1)}, Kind.RERANKER),
+        ("two-labels", {"config": architecture("BertForSequenceClassification")}, Kind.CLASSIFIER),
         (
-            "by-activation",
+            "nli",
             {
                 "config": architecture(
                     "BertForSequenceClassification",
-                    sentence_transformers={"activation_fn": "torch.nn.Sigmoid"},
-                )
+                    id2label={"0": "a", "1": "b", "2": "c"},
+                    sentence_transformers={"activation_fn": "torch.nn.Identity"},
+                ),
+                "config_sentence_transformers": {"model_type": "CrossEncoder"},
             },
-            Kind.RERANKER,
+            Kind.CLASSIFIER,
         ),
         ("encoder", {"config": architecture("BertModel")}, Kind.EMBEDDING),
         ("my-Reranker-copy", {"config": architecture("Qwen3ForCausalLM")}, Kind.RERANKER),
@@ -74,17 +77,12 @@ def test_kind(tmp_path: Path, name: str, files: dict[str, Any], kind: Kind) -> N
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (architecture("BertForSequenceClassification"), "classifier of 2 labels"),
-        (
-            architecture("BertForSequenceClassification", id2label={"0": "a", "1": "b", "2": "c"}),
-            "classifier of 3 labels",
-        ),
         (architecture("LlamaForCausalLM"), "--kind"),
         ({"model_type": "bert"}, "no architecture"),
     ],
 )
 def test_no_kind(tmp_path: Path, config: dict[str, Any], reason: str) -> None:
-    """Classifiers and chat models are told apart, and told."""
+    """What shows no sign of being served here is told how it can be served nevertheless."""
     with pytest.raises(ModelRefused, match=reason):
         folder_with(tmp_path / "model", config=config).kind()
 

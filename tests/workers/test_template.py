@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -155,6 +156,34 @@ def test_five_servers_answer_rightly(vllm: Template, env: dict[str, str]) -> Non
         nanny.stop()
         assert not nanny.temporary.exists()
         reap(nanny)
+
+
+def lines_of(log: str) -> set[str]:
+    """What vLLM's processes say until they serve, less numbers, paths, and which of them says it."""
+    found = set()
+    for line in log.partition("Application startup complete")[0].splitlines():
+        said = re.match(
+            r"\((?:APIServer|EngineCore|Worker) pid=\d+\) (\w+) \S+ \S+ \[([\w.]+):\d+\] (.*)", line
+        )
+        if said:
+            words = re.sub(r"[\w/.-]*vllm_dist_\w+", "PATH", said[3])
+            found.add(f"{said[1]} {said[2]} {re.sub(r'[0-9.]+', 'N', words)}")
+    return found
+
+
+def test_its_log_is_that_of_a_start(vllm: Template, env: dict[str, str], tmp_path: Path) -> None:
+    """Whatever vLLM finds out about its machine and its model, it finds out the same."""
+    nanny = vllm.fork()
+    serve(nanny, env)
+    nanny.stop()
+    warm = lines_of(nanny.log_to_the_end())
+    reap(nanny)
+    with cold_nanny(tmp_path) as started:
+        serve(started, env)
+        started.stop()
+        cold = lines_of(started.log_to_the_end())
+    assert len(cold) > 30
+    assert warm == cold
 
 
 def test_its_death_harms_no_worker(vllm: Template, env: dict[str, str]) -> None:

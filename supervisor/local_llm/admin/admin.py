@@ -19,7 +19,7 @@ from local_llm.catalog.catalog import Catalog
 from local_llm.errors import InvalidRequest, ModelBroken, ModelNotFound
 from local_llm.gateway.keys import KeyCheck
 from local_llm.gateway.request import BodyBudget, ClientLeft
-from local_llm.settings import Settings
+from local_llm.live_settings import LiveSettings
 from local_llm.switchboard.switchboard import Switchboard
 from local_llm.worker.template import Template
 
@@ -55,7 +55,7 @@ class Admin:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: LiveSettings,
         catalog: Catalog,
         switchboard: Switchboard,
         keys: KeyCheck,
@@ -93,16 +93,16 @@ class Admin:
         order = await self._read(request, LoadOrder)
         card = self._catalog.find(order.model)
         if not order.wait:
-            self._switchboard.load_soon(card)
+            self._switchboard.load_soon(card.runs_as)
             return JSONResponse({"model": card.id, "state": "loading"}, 202)
-        await self._switchboard.load(card)
+        await self._switchboard.load(card.runs_as)
         return JSONResponse({"model": card.id, "state": "active"})
 
     async def _unload(self, request: Request) -> Response:
         self._check(request)
         order = await self._read(request, UnloadOrder)
         try:
-            model_id = self._catalog.find(order.model).id
+            model_id = self._catalog.find(order.model).runs_as.id
         except (ModelNotFound, ModelBroken):
             if order.model not in {each.card.id for each in self._switchboard.standings()}:
                 raise
@@ -121,9 +121,10 @@ class Admin:
     async def _read(self, request: Request, kind: type[Order]) -> Order:
         with self._budget.holding() as held:
             try:
-                body = await held.read(request.scope, request.receive)
+                await held.read(request.scope, request.receive)
             except ClientLeft:
                 raise InvalidRequest("The client left before its body was complete.") from None
+            body = held.content
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:

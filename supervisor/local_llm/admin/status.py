@@ -12,7 +12,7 @@ import anyio
 from local_llm import __version__
 from local_llm.admin.tree_memory import TreeMemory, tree_memories
 from local_llm.catalog.card import Engine
-from local_llm.settings import Settings
+from local_llm.live_settings import LiveSettings
 from local_llm.switchboard.standing import Standing
 from local_llm.switchboard.switchboard import Switchboard
 from local_llm.worker.template import Ready, Template
@@ -23,12 +23,12 @@ class Status:
 
     Args:
         switchboard: is only looked at.
-        settings: for the limits.
+        settings: for the limits, and what became of their file's last change.
         templates: the warm ones, by engine.
     """
 
     def __init__(
-        self, switchboard: Switchboard, settings: Settings, templates: Mapping[Engine, Template]
+        self, switchboard: Switchboard, settings: LiveSettings, templates: Mapping[Engine, Template]
     ) -> None:
         self._switchboard = switchboard
         self._settings = settings
@@ -59,6 +59,7 @@ class Status:
             ],
             "models": self._models(),
             "limits": self._limits(),
+            "settings": self._settings.tell(),
         }
 
     def _models(self) -> dict[str, Any]:
@@ -80,7 +81,7 @@ class Status:
         return told
 
     def _limits(self) -> dict[str, Any]:
-        settings = self._settings
+        settings = self._settings.current
         sections = {"queue": settings.queue, "residency": settings.residency, "load": settings.load}
         return {name: section.model_dump(mode="json") for name, section in sections.items()}
 
@@ -105,6 +106,7 @@ def _worker(standing: Standing, seen: dict[int, TreeMemory]) -> dict[str, Any]:
         "model": standing.card.id,
         "kind": standing.card.kind.value,
         "engine": standing.card.engine.value,
+        "adapters": [adapter.names[0] for adapter in standing.card.adapters],
         "phase": standing.stage,
         "since_seconds": round(standing.since_seconds, 1),
         "progress": worker.progress.in_words() if standing.stage == "loading" else None,

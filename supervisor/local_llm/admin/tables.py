@@ -32,6 +32,7 @@ def _parts(status: dict[str, Any]) -> Iterator[RenderableType]:
         f"{len(status['workers'])} of {limits['max_models']} "
         f"{'place' if limits['max_models'] == 1 else 'places'} taken",
     )
+    yield from _settings(status.get("settings") or {})
     yield Text()
     yield _workers(status["workers"]) if status["workers"] else Text("No model is loaded.", style="dim")
     if status["templates"]:
@@ -45,6 +46,15 @@ def _parts(status: dict[str, Any]) -> Iterator[RenderableType]:
     if status["models"]:
         yield Text()
         yield _models(status["models"], {each["model"] for each in status["cooldowns"]})
+
+
+def _settings(settings: dict[str, Any]) -> Iterator[RenderableType]:
+    """What of a changed settings file does not hold."""
+    if settings.get("refused"):
+        yield Text(f"Settings refused, the old ones stay: {settings['refused']}", style="red")
+    if settings.get("needs_restart"):
+        keys = ", ".join(settings["needs_restart"])
+        yield Text(f"Settings that wait for a restart: {keys}", style="yellow")
 
 
 def _workers(workers: list[dict[str, Any]]) -> Table:

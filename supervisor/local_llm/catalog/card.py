@@ -54,11 +54,13 @@ class Adapter:
         names: what it answers to, its id first.
         path: of the folder that holds adapter_config.json.
         rank: of its matrices; vLLM must know the largest.
+        fingerprint: changes when any file of it changes.
     """
 
     names: tuple[str, ...]
     path: Path
     rank: int
+    fingerprint: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,11 @@ class ModelCard:
         """Every name the worker must answer to; the id first.
 
         The short name is always among them: it becomes an alias of a worker that runs already when the
-        folder that made it ambiguous goes.
+        folder that made it ambiguous goes. Unless one of its adapters is called so.
         """
         short = self.id.rpartition("/")[2]
-        return tuple(dict.fromkeys((self.id, *self.aliases, short)))
+        taken = {name for adapter in self.adapters for name in adapter.names}
+        return tuple(name for name in dict.fromkeys((self.id, *self.aliases, short)) if name not in taken)
 
 
 @dataclass(frozen=True, slots=True)

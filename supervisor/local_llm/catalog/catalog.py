@@ -15,12 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local_llm.catalog.adapters import folders_of, join
 from local_llm.catalog.card import BrokenModel, ModelCard
-from local_llm.catalog.names import Outcome, name_models
+from local_llm.catalog.files import Watch
+from local_llm.catalog.further import commanded_locations
+from local_llm.catalog.names import Outcome
 from local_llm.catalog.records import Record, examine_location
 from local_llm.catalog.walk import Location, Walk, walk
 from local_llm.errors import ModelBroken, ModelNotFound
 from local_llm.settings import Settings
+from local_llm.settings_effect import without_effect
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +76,7 @@ class Catalog:
         # abspath, since "." and "models/.." have no last part that could be an id.
         self._models_dir = Path(os.path.abspath(settings.models_dir.expanduser()))  # noqa: PTH100
         self._walk: Walk | None = None
+        self._seen = Watch()
         self._records: dict[Location, Record] = {}
         self._served: dict[Path, Record] = {}
         self._names: Mapping[str, Outcome] = {}
@@ -79,13 +84,26 @@ class Catalog:
         self._warned: set[str] = set()
         self._look_again_at: dict[str, float] = {}
 
+    def use(self, settings: Settings) -> None:
+        """Takes changed settings in; folders of which they say nothing new are not looked into again."""
+        before, self._settings = self._settings, settings
+        # What an engine can run may depend on any of its settings.
+        same = (before.engines, before.default_engine) == (settings.engines, settings.default_engine)
+        self._records = {
+            location: record
+            for location, record in self._records.items()
+            if same and before.model_settings(location.id) == settings.model_settings(location.id)
+        }
+        self._walk = None
+        self._look_again_at.clear()
+
     def snapshot(self) -> Snapshot:
         """All models as they are now; the same object as before if nothing changed.
 
         Raises:
             ModelsDirUnreadable: the models folder is missing or cannot be listed.
         """
-        if self._walk is None or not self._walk.holds() or not self._records_hold():
+        if self._walk is None or not self._seen.holds():
             self._scan()
         return self._snapshot
 
@@ -115,32 +133,36 @@ class Catalog:
         now = time.monotonic()
         if now < self._look_again_at.get(card.id, 0):
             return True
-        if self._walk is None or not self._walk.root.holds() or not self._served[card.path].front_holds():
+        if self._walk is None or not self._walk.root.holds():
+            return False
+        if not all(self._served[path].front_holds() for path in folders_of(card)):
             return False
         self._look_again_at[card.id] = now + _LOOK_AGAIN_SECONDS
         return True
 
-    def _records_hold(self) -> bool:
-        return all(record.holds() for record in self._records.values())
-
     def _scan(self) -> None:
         found = walk(self._models_dir)
         records: dict[Location, Record] = {}
-        for location in found.locations:
+        ids = {location.id for location in found.locations}
+        for location in (*found.locations, *commanded_locations(self._settings, self._models_dir, ids)):
             known = self._records.get(location)
             if known is None or not known.holds():
                 known = examine_location(location, self._settings)
             records[location] = known
         self._walk, self._records = found, records
+        self._seen = Watch.of(
+            (found.root, found.inner, *(watch for record in records.values() for watch in record.watches()))
+        )
         self._look_again_at.clear()
-        naming = name_models((record.outcome for record in records.values()), self._settings.aliases)
+        naming = join((record.outcome for record in records.values()), self._settings.all_aliases)
         self._names = naming.names
         self._served = {
             record.outcome.path: record
             for record in records.values()
-            if isinstance(record.outcome, ModelCard)
+            if not isinstance(record.outcome, BrokenModel)
         }
-        for warning in naming.warnings:
+        unheard = without_effect(self._settings.models, naming.models, {each.id for each in naming.broken})
+        for warning in (*naming.warnings, *unheard):
             if warning not in self._warned:
                 self._warned.add(warning)
                 log.warning("%s", warning)

@@ -20,6 +20,7 @@ _CONTEXT_KEYS = (
 )
 _LONGEST_CLASS_NAME = 200
 _NESTED_TEXT_CONFIGS = ("text_config", "llm_config", "language_config", "thinker_config")
+_VISION_CONFIGS = ("vision_config", "visual", "vision_tower_config", "vit_config")
 # Tokenizers write 1e30 for "no limit"; no model reads a hundred million tokens.
 _LONGEST_CONTEXT = 100_000_000
 
@@ -31,6 +32,35 @@ def architecture(config: Mapping[str, object]) -> str | None:
     if isinstance(first, str) and first.isidentifier() and len(first) <= _LONGEST_CLASS_NAME:
         return first
     return None
+
+
+def mistral_architecture(params: Mapping[str, object]) -> str | None:
+    """The class that vLLM runs Mistral's params.json as, where that is a multimodal one.
+
+    From `transformers_utils/configs/mistral.py` of vLLM 0.32.0.
+    """
+    multimodal = params.get("multimodal")
+    parts = multimodal if isinstance(multimodal, dict) else {}
+    if params.get("vision_encoder") or parts.get("vision_encoder_args"):
+        return "PixtralForConditionalGeneration"
+    whisper = parts.get("whisper_model_args")
+    encoder = whisper.get("encoder_args") if isinstance(whisper, dict) else None
+    if not isinstance(encoder, dict) or not encoder:
+        return None
+    return "VoxtralRealtimeGeneration" if encoder.get("causal") else "VoxtralForConditionalGeneration"
+
+
+def diffusion_class(config: Mapping[str, object]) -> str | None:
+    """The class of a part of a diffusion pipeline, as diffusers writes it; None for anything else."""
+    named = config.get("_class_name")
+    return (
+        named if isinstance(named, str) and named.isidentifier() and "_diffusers_version" in config else None
+    )
+
+
+def takes_images(config: Mapping[str, object]) -> bool:
+    """Whether the configuration has a part for images."""
+    return any(isinstance(config.get(key), dict) and bool(config[key]) for key in _VISION_CONFIGS)
 
 
 def label_count(config: Mapping[str, object]) -> int | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from local_llm.catalog import config
+from local_llm.catalog.chat_templates import FoundTemplates, find_templates
 from local_llm.catalog.files import INDEX_LIMIT_BYTES, Folder, Unservable, list_names
 from local_llm.catalog.kinds import Signs
-from local_llm.catalog.weights import PICKLE_INDEX, SAFETENSORS_INDEX, weigh
+from local_llm.catalog.weights import PICKLE_INDEX, SAFETENSORS_INDEX, refuse_empty_or_pointer, weigh
 
 # Where `hf download --local-dir` keeps what it has not finished.
 _DOWNLOAD_FOLDER = ".cache/huggingface/download"
@@ -28,8 +28,10 @@ _SIGNS_OF_A_MODEL = frozenset(
 _WEIGHT_SUFFIXES = (".safetensors", ".gguf", ".onnx")
 # What a worker reads besides the weights: configuration, vocabulary, templates, code.
 _SMALL_SUFFIXES = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".py")
+_FAST_TOKENIZER = "tokenizer.json"
 _TOKENIZERS = ("tokenizer", "tekken", "vocab", "spiece", "sentencepiece")
-_NAMED_TEMPLATES = "additional_chat_templates"
+# How images are prepared; transformers 5 writes the second.
+_PREPARATIONS = ("preprocessor_config.json", "processor_config.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Facts:
         created: modification time of the configuration, seconds since the epoch.
         fingerprint: changes with any file that a worker reads.
         weights: names of the weight files.
+        pickled: these are Python pickles, not safetensors.
+        own_code: config.json names Python code that lies in the folder.
+        model_type: of the configuration.
+        templates: its chat templates.
     """
 
     signs: Signs
@@ -55,6 +61,10 @@ class Facts:
     created: int
     fingerprint: str
     weights: tuple[str, ...]
+    pickled: bool
+    own_code: bool
+    model_type: str | None
+    templates: FoundTemplates
 
 
 def is_model_folder(path: str, names: Collection[str]) -> bool:
@@ -105,21 +115,29 @@ def examine(folder: Folder, name: str, *, downloading: bool) -> Facts:
 def _read(folder: Folder, name: str) -> Facts:
     config_name = _config_name(folder)
     settings = folder.read_object(config_name)
+    part = config.diffusion_class(settings)
+    if part is not None:
+        raise Unservable(f"it is a part of a diffusion pipeline ({part}), which is not served")
     weights = weigh(folder)
     modules = _modules(folder)
     sentence = _optional_object(folder, "config_sentence_transformers.json")
     sentence_type = sentence.get("model_type")
     for each in folder.names:
         if each.endswith(_SMALL_SUFFIXES) and not each.startswith("."):
-            folder.front.see(folder.at(each))
+            status = folder.front.see(folder.at(each))
+            if each == _FAST_TOKENIZER and status is not None:
+                refuse_empty_or_pointer(folder, each, status.st_size)
+    templates = find_templates(folder)
+    model_type = settings.get("model_type")
     signs = Signs(
         name=name,
-        architecture=config.architecture(settings),
+        architecture=config.architecture(settings) or config.mistral_architecture(settings),
         labels=config.label_count(settings),
         encoder_decoder=settings.get("is_encoder_decoder") is True,
         sentence_type=sentence_type if isinstance(sentence_type, str) else None,
         modules=tuple(kind for kind, _ in modules),
-        template=_template(folder),
+        template=templates.evidence or _template_of_mistral(folder),
+        images=_images(folder, settings),
         mistral_format=config_name == "params.json",
     )
     changed = folder.front.see(folder.at(config_name))
@@ -130,8 +148,12 @@ def _read(folder: Folder, name: str) -> Facts:
         context_length=config.context_length(settings),
         sentence_length=config.max_seq_length(_optional_object(folder, "sentence_bert_config.json")),
         created=int(changed.st_mtime) if changed else 0,
-        fingerprint=_fingerprint(folder),
+        fingerprint=folder.fingerprint(),
         weights=weights.names,
+        pickled=weights.pickled,
+        own_code=bool(settings.get("auto_map")),
+        model_type=model_type if isinstance(model_type, str) else None,
+        templates=templates,
     )
 
 
@@ -166,19 +188,19 @@ def _modules(folder: Folder) -> tuple[tuple[str, str], ...]:
     return modules
 
 
-def _template(folder: Folder) -> str | None:
-    """Where the chat template is, as evidence."""
-    if "chat_template.jinja" in folder.names and folder.has_file("chat_template.jinja"):
-        return "chat_template.jinja is there"
-    for name in ("tokenizer_config.json", "chat_template.json"):
-        if config.has_template(_optional_object(folder, name)):
-            return f"{name} has a chat template"
-    if _NAMED_TEMPLATES in folder.names:
-        folder.front.see(folder.at(_NAMED_TEMPLATES))
-        return f"{_NAMED_TEMPLATES}/ is there"
-    if _has_mistral_files(folder):
-        return "params.json beside Mistral's own files means a built-in chat template"
-    return None
+def _template_of_mistral(folder: Folder) -> str | None:
+    """Evidence that Mistral's own tokenizer brings the chat template."""
+    if not _has_mistral_files(folder):
+        return None
+    return "params.json beside Mistral's own files means a built-in chat template"
+
+
+def _images(folder: Folder, settings: Mapping[str, object]) -> str | None:
+    """What shows that the model takes images, as evidence: a part for them, and how they are prepared."""
+    preparation = next((name for name in _PREPARATIONS if name in folder.names), None)
+    if preparation is None or not config.takes_images(settings):
+        return None
+    return f"config.json has a part for images, and {preparation} is there"
 
 
 def _has_mistral_files(folder: Folder) -> bool:
@@ -191,8 +213,3 @@ def _has_mistral_files(folder: Folder) -> bool:
 def _optional_object(folder: Folder, name: str) -> Mapping[str, object]:
     """The JSON object in file `name`, empty if there is no such file; what is damaged is an error."""
     return folder.read_object(name, INDEX_LIMIT_BYTES) if name in folder.names else {}
-
-
-def _fingerprint(folder: Folder) -> str:
-    seen = (*folder.front.fingerprints(folder.path), *folder.weights.fingerprints(folder.path))
-    return hashlib.sha256(repr(sorted(seen)).encode()).hexdigest()[:16]

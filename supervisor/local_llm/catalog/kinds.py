@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from local_llm.catalog import architectures
 from local_llm.catalog.card import Engine, Kind
 from local_llm.catalog.files import Unservable
 
@@ -25,6 +26,7 @@ class Signs:
         sentence_type: ``model_type`` of config_sentence_transformers.json.
         modules: module types of modules.json, without their packages.
         template: where a chat template was found, as evidence; None if there is none.
+        images: that its configuration has a part for images, as evidence; None if it has none.
         mistral_format: params.json instead of config.json.
     """
 
@@ -35,6 +37,7 @@ class Signs:
     sentence_type: str | None = None
     modules: tuple[str, ...] = ()
     template: str | None = None
+    images: str | None = None
     mistral_format: bool = False
 
 
@@ -51,10 +54,12 @@ Finding = tuple[Kind, tuple[str, ...]]
 
 ENGINE_OF_KIND = {
     Kind.CHAT: Engine.VLLM,
+    Kind.VISION_LANGUAGE: Engine.VLLM,
     Kind.BASE: Engine.VLLM,
     Kind.EMBEDDING: Engine.TRANSFORMERS,
     Kind.RERANKER: Engine.TRANSFORMERS,
     Kind.CLASSIFIER: Engine.TRANSFORMERS,
+    Kind.TRANSCRIPTION: Engine.VLLM,
 }
 
 # A keyword ends where its word ends, or where a capital begins the next: "Embeddings" and "ChatGLM" are
@@ -66,23 +71,9 @@ _NAMES = (
 )
 
 _GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ChatModel")
-# Language models whose class is called like an encoder's.
-_GENERATIVE_EXACTLY = frozenset(
-    ("ChatGLMModel", "UltravoxModel", "Qwen2_5OmniModel", "MiDashengLMModel", "MossAudioModel")
-)
 # BertForMaskedLM and its like are encoders saved with their training head.
 _ENCODERS = ("Model", "ForTextEncoding", "ForMaskedLM")
 
-_NOT_SERVED = (
-    (re.compile(r"^Whisper|For(CTC|SpeechSeq2Seq)$"), "speech recognition"),
-    (re.compile(r"For(AudioClassification|AudioFrameClassification|AudioXVector)$"), "audio classification"),
-    (re.compile(r"For(TextToWaveform|TextToSpeech|TextToSpectrogram)$"), "speech synthesis"),
-    (re.compile(r"For(Image|Video|Object|Depth|Semantic|Instance|Universal|Mask\w*Image)\w*$"), "vision"),
-    (re.compile(r"ForTokenClassification$"), "token classification"),
-    (re.compile(r"For(QuestionAnswering|MultipleChoice|NextSentencePrediction)$"), "question answering"),
-    (re.compile(r"RewardModel$"), "reward modelling"),
-    (re.compile(r"(DraftModel|MTP|MTPModel|MedusaModel|Eagle3?)$"), "speculative decoding"),
-)
 _SENTENCE_TYPES_NOT_SERVED = {
     "SparseEncoder": "sparse embeddings (SPLADE)",
     "MultiVectorEncoder": "multi-vector embeddings (ColBERT)",
@@ -90,18 +81,29 @@ _SENTENCE_TYPES_NOT_SERVED = {
 }
 
 
-def decide(signs: Signs, *, default_engine: Engine, chosen_engine: Engine | None = None) -> Decision:
+def decide(
+    signs: Signs,
+    *,
+    default_engine: Engine,
+    chosen_engine: Engine | None = None,
+    chosen_kind: Kind | None = None,
+) -> Decision:
     """Decides what a model is for and what runs it.
 
     Args:
         signs: what its folder shows.
         default_engine: for a folder whose content and name say nothing.
         chosen_engine: the settings' word for this model; it overrules the engine, not the kind.
+        chosen_kind: the same for the kind, from which the engine follows.
 
     Raises:
         Unservable: it is a kind of model that is not served.
     """
-    kind, evidence = _find(signs, default_engine)
+    if chosen_kind is None:
+        kind, evidence = _find(signs, default_engine)
+    else:
+        kind = chosen_kind
+        evidence = (*_architecture(signs), f"the settings choose {kind.value} as its kind")
     engine = ENGINE_OF_KIND[kind]
     if chosen_engine is not None:
         engine = chosen_engine
@@ -160,33 +162,68 @@ def _by_classification_head(signs: Signs) -> Finding | None:
     return Kind.RERANKER if labels == 1 else Kind.CLASSIFIER, (*_architecture(signs), said)
 
 
+def _by_transcription(signs: Signs) -> Finding | None:
+    """Some of these chat as well, about what they hear; what they are made for counts."""
+    if signs.architecture in architectures.TRANSCRIPTION:
+        return Kind.TRANSCRIPTION, (*_architecture(signs), "it is made for transcription")
+    return None
+
+
 def _refuse_what_is_not_served(signs: Signs) -> None:
-    for pattern, purpose in _NOT_SERVED:
-        if signs.architecture and pattern.search(signs.architecture):
-            raise Unservable(f"{signs.architecture} is made for {purpose}, which is not served")
+    name = signs.architecture or ""
+    for pattern, purpose in architectures.NOT_SERVED:
+        if pattern.search(name):
+            raise Unservable(f"{name} is made for {purpose}, which is not served")
+    if architectures.ENCODER_DECODER.fullmatch(name):
+        raise Unservable(f"{name} is an encoder-decoder, which is not served")
 
 
 def _by_language_model(signs: Signs) -> Finding | None:
-    """A language model chats if it has a template or is called so.
+    """A language model chats if it has a template or is called so; about images, if it takes them.
 
     Rerankers and embedding models built from one show it in modules.json; copies that lost that file show
     it only in their name, which therefore comes first.
     """
-    architecture = signs.architecture or ""
-    generative = architecture.endswith(_GENERATIVE) or architecture in _GENERATIVE_EXACTLY
-    if not generative and not signs.mistral_format:
+    if not _is_generative(signs):
         return None
-    if signs.encoder_decoder:
-        raise Unservable(f"{architecture} is an encoder-decoder, which is not served")
-    evidence = _architecture(signs)
+    if signs.encoder_decoder and signs.architecture not in architectures.IMAGE_CHAT:
+        raise Unservable(f"{signs.architecture} is an encoder-decoder, which is not served")
+    images = _images(signs)
+    evidence = (*_architecture(signs), *images)
+    chats = Kind.VISION_LANGUAGE if images else Kind.CHAT
     named = _by_name(signs)
     if named is not None and named[0] is not Kind.CHAT:
         return named[0], (*evidence, *named[1])
     if signs.template:
-        return Kind.CHAT, (*evidence, *_template(signs))
+        return chats, (*evidence, *_template(signs))
+    if signs.architecture in architectures.TEMPLATES_OF_VLLM:
+        return chats, (*evidence, "vLLM has a chat template for it")
     if named is not None:
-        return Kind.CHAT, (*evidence, *named[1], "no chat template was found")
+        return chats, (*evidence, *named[1], "no chat template was found")
     return Kind.BASE, (*evidence, "no chat template was found")
+
+
+def _is_generative(signs: Signs) -> bool:
+    if signs.mistral_format:
+        return True
+    name = signs.architecture or ""
+    return (
+        name.endswith(_GENERATIVE)
+        # Language models whose class is called like an encoder's.
+        or name == "ChatGLMModel"
+        or name in architectures.IMAGE_CHAT
+        or name in architectures.AUDIO_CHAT
+    )
+
+
+def _images(signs: Signs) -> tuple[str, ...]:
+    """The evidence that it takes images, if there is any."""
+    if signs.architecture in architectures.IMAGE_CHAT:
+        return ("it takes images",)
+    # A text model cut out of a larger one may have kept the whole configuration.
+    if signs.images and signs.architecture and not signs.architecture.endswith("ForCausalLM"):
+        return (signs.images,)
+    return ()
 
 
 def _by_encoder(signs: Signs) -> Finding | None:
@@ -204,10 +241,17 @@ def _by_name(signs: Signs) -> Finding | None:
     return None
 
 
+def kind_by_name(name: str) -> Kind | None:
+    """What the last part of a model's id says of its kind, where it says anything."""
+    found = _by_name(Signs(name))
+    return None if found is None else found[0]
+
+
 _RULES = (
     _by_sentence_type,
     _by_modules,
     _by_classification_head,
+    _by_transcription,
     _refuse_what_is_not_served,
     _by_language_model,
     _by_encoder,

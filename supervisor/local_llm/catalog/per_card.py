@@ -14,7 +14,7 @@ class PerCard(Generic[T]):
     """Remembers one result a model: that of the newest version of its card.
 
     Args:
-        work_out: from a card, and from nothing that changes.
+        work_out: from a card, and from nothing that changes without `forget`.
     """
 
     def __init__(self, work_out: Callable[[ModelCard], T]) -> None:
@@ -27,3 +27,7 @@ class PerCard(Generic[T]):
         if known is None or (known[0] is not card and known[0] != card):
             known = self._newest[card.id] = card, self._work_out(card)
         return known[1]
+
+    def forget(self) -> None:
+        """Works everything out anew: what it is worked out from has changed."""
+        self._newest.clear()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local_llm.catalog import gguf
 from local_llm.catalog.files import Unservable, Watch, list_names, look, printable, read_start
 from local_llm.catalog.folder import is_model_folder
 from local_llm.errors import Unavailable
@@ -33,6 +34,7 @@ class Location:
             Face cache these are snapshots, the one behind ``refs/main`` first, then by age.
         downloading: the Hugging Face cache holds unfinished files of it.
         problem: why nothing can be looked at; None if there is no problem.
+        file: the GGUF file in the folder that is the model, where that has no folder of its own.
         order: watches what the order of `folders` came from.
     """
 
@@ -41,6 +43,7 @@ class Location:
     folders: tuple[str, ...] = ()
     downloading: bool = False
     problem: str | None = None
+    file: str | None = None
     order: Watch = field(default_factory=Watch, compare=False)
 
 
@@ -58,10 +61,6 @@ class Walk:
     root: Watch = field(default_factory=Watch)
     inner: Watch = field(default_factory=Watch)
 
-    def holds(self) -> bool:
-        """Whether the same walk would certainly find the same."""
-        return self.root.holds() and self.inner.holds()
-
 
 def walk(models_dir: Path) -> Walk:
     """Finds every model below `models_dir`, or the one that `models_dir` itself is.
@@ -77,6 +76,8 @@ def walk(models_dir: Path) -> Walk:
     except Unservable as error:
         raise ModelsDirUnreadable(f"The models folder {path} cannot be used: {error}") from error
     locations = list(_models_in(path, "", found.inner, set()))
+    bare = gguf.bare_files(names)
+    locations += [Location(name, f"{path}/{file}", (path,), file=file) for file, name in bare]
     if "config.json" in names and (not locations or _has_weights(names)):
         locations = [Location(models_dir.name, path, (path,))]
     elif models_dir.name.startswith(_HUB_PREFIX) and "snapshots" in names:

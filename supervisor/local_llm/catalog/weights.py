@@ -90,7 +90,7 @@ def _indexed(folder: Folder, index: str) -> Sequence[str]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise Unservable(f"{index} has no weight_map")
     values = list(weight_map.values())  # one for each tensor, hundreds to tens of thousands
-    names = set(values) if all(isinstance(value, str) for value in values) else {""}
+    names = set(values) if set(map(type, values)) == {str} else {""}
     if any(not name.isprintable() or "/" in name or name in {"", ".", ".."} for name in names):
         raise Unservable(f"{index} names something that is not a file of this folder")
     if len(names) > _MOST_SHARDS:
@@ -122,6 +122,18 @@ def _numbered_set(stem: str, total: str, suffix: str, found: set[str]) -> list[s
 
 def _size(folder: Folder, name: str) -> int:
     return 0 if name + _ARIA2_SUFFIX in folder.names else folder.weight_size(name)
+
+
+def refuse_empty_or_pointer(folder: Folder, name: str, size_bytes: int) -> None:
+    """That a file of any size but a large one is neither empty nor Git LFS's note in its place.
+
+    Raises:
+        Unservable: it is.
+    """
+    if not size_bytes:
+        raise Unservable(f"{name} is empty")
+    if size_bytes <= _POINTER_LIMIT_BYTES:
+        _refuse_pointers(folder, (name,))
 
 
 def _refuse_pointers(folder: Folder, small: Iterable[str]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from enum import Enum
 
-from local_llm.catalog.card import Kind, ModelCard
-from local_llm.errors import ServiceError, WrongKind
+from local_llm.catalog import architectures
+from local_llm.catalog.card import Engine, Kind, ModelCard
+from local_llm.errors import ServiceError, WrongEngine, WrongKind
 
 ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -16,6 +18,21 @@ ANTHROPIC_TYPES = {
     429: "rate_limit_error",
 }
 """What Anthropic calls an error of a status; of any other: api_error."""
+
+
+GENERATIVE_KINDS = frozenset({Kind.CHAT, Kind.VISION_LANGUAGE, Kind.TRANSCRIPTION})
+"""One model of these may do what another of them is for; an embedding model of the same class does not."""
+
+
+TRANSFORMERS_SERVES = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/responses"})
+"""What transformers' own `serve` answers of the endpoints for models that write text."""
+
+
+class BodyForm(Enum):
+    """How a request's body says which model it is for."""
+
+    JSON = "application/json"
+    MULTIPART = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +45,8 @@ class Endpoint:
         does: what a model does here, to complete "does not ...".
         streams: a request may ask for an event stream here.
         anthropic: errors are told as Anthropic's SDK expects them, OpenAI's fields included.
+        body: of its requests.
+        architectures: that answer it as well, whatever their kind.
     """
 
     path: str
@@ -35,18 +54,41 @@ class Endpoint:
     does: str
     streams: bool = False
     anthropic: bool = False
+    body: BodyForm = BodyForm.JSON
+    architectures: frozenset[str] = frozenset()
+
+    def answered_by(self, card: ModelCard) -> bool:
+        """Whether the model is for this endpoint, and its engine has it."""
+        return self._is_for(card) and self._engine_has_it(card)
+
+    def _is_for(self, card: ModelCard) -> bool:
+        return card.kind in self.kinds or (
+            card.kind in GENERATIVE_KINDS and card.architecture in self.architectures
+        )
+
+    def _engine_has_it(self, card: ModelCard) -> bool:
+        """vLLM and our pooling server have all that is theirs; an own server may have anything."""
+        writes = card.engine is Engine.TRANSFORMERS and card.kind in GENERATIVE_KINDS | {Kind.BASE}
+        return not writes or self.path in TRANSFORMERS_SERVES
 
     def check(self, card: ModelCard) -> None:
         """Before anything is switched.
 
         Raises:
             WrongKind: the model is not for this endpoint.
+            WrongEngine: its engine does not have it.
         """
-        if card.kind in self.kinds:
+        if self.answered_by(card):
             return
-        wanted = " or ".join(sorted(kind.value for kind in self.kinds))
-        fitting = sorted(path for path, each in ENDPOINTS.items() if card.kind in each.kinds)
+        fitting = sorted(path for path, each in ENDPOINTS.items() if each.answered_by(card))
         instead = f"It answers {', '.join(fitting)}." if fitting else ""
+        if self._is_for(card):
+            message = (
+                f"{card.id!r} is run by transformers ({'; '.join(card.evidence)}), whose server does not "
+                f"have {self.path}. {instead}"
+            )
+            raise WrongEngine(message.rstrip(), param="model")
+        wanted = " or ".join(sorted(kind.value for kind in self.kinds))
         message = (
             f"{card.id!r} does not {self.does}: it is of kind {card.kind.value} "
             f"({'; '.join(card.evidence)}), and {self.path} needs kind {wanted}. {instead}"
@@ -75,21 +117,48 @@ def _anthropic_type(error: ServiceError) -> str:
 
 
 def _endpoints() -> dict[str, Endpoint]:
-    chat, language = frozenset({Kind.CHAT}), frozenset({Kind.CHAT, Kind.BASE})
-    reranker = frozenset({Kind.RERANKER})
-    endpoints = [
-        Endpoint("/v1/chat/completions", chat, "chat", streams=True),
+    endpoints = [*_language(), *_pooling(), *_audio()]
+    return {endpoint.path: endpoint for endpoint in endpoints}
+
+
+def _language() -> list[Endpoint]:
+    chat = frozenset({Kind.CHAT, Kind.VISION_LANGUAGE})
+    language, too = chat | {Kind.BASE}, architectures.CHAT_TOO
+    return [
+        Endpoint("/v1/chat/completions", chat, "chat", streams=True, architectures=too),
         Endpoint("/v1/completions", language, "complete text", streams=True),
-        Endpoint("/v1/responses", chat, "chat", streams=True),
-        Endpoint("/v1/messages", chat, "chat", streams=True, anthropic=True),
-        Endpoint("/v1/messages/count_tokens", chat, "count the tokens of a chat", anthropic=True),
-        Endpoint("/tokenize", language, "tokenize"),
-        Endpoint("/detokenize", language, "detokenize"),
+        Endpoint("/v1/responses", chat, "chat", streams=True, architectures=too),
+        Endpoint("/v1/messages", chat, "chat", streams=True, anthropic=True, architectures=too),
+        Endpoint(
+            "/v1/messages/count_tokens", chat, "count the tokens of a chat", anthropic=True, architectures=too
+        ),
+        Endpoint("/tokenize", language, "tokenize", architectures=too),
+        Endpoint("/detokenize", language, "detokenize", architectures=too),
+    ]
+
+
+def _pooling() -> list[Endpoint]:
+    reranker, classifier = frozenset({Kind.RERANKER}), frozenset({Kind.CLASSIFIER})
+    return [
         Endpoint("/v1/embeddings", frozenset({Kind.EMBEDDING}), "embed"),
         *(Endpoint(path, reranker, "rerank") for path in ("/v1/rerank", "/rerank", "/v2/rerank")),
         *(Endpoint(path, reranker, "score pairs") for path in ("/v1/score", "/score")),
+        *(Endpoint(path, classifier, "classify") for path in ("/v1/classify", "/classify")),
     ]
-    return {endpoint.path: endpoint for endpoint in endpoints}
+
+
+def _audio() -> list[Endpoint]:
+    return [
+        Endpoint(
+            f"/v1/audio/{what}s",
+            frozenset({Kind.TRANSCRIPTION}),
+            f"make {what}s of speech",
+            streams=True,
+            body=BodyForm.MULTIPART,
+            architectures=architectures.TRANSCRIBE_TOO,
+        )
+        for what in ("transcription", "translation")
+    ]
 
 
 ENDPOINTS = _endpoints()

@@ -12,7 +12,7 @@ from local_llm.errors import UpstreamDied, WorkerRefused
 from local_llm.gateway.answer import Answer
 from local_llm.gateway.request import HeldBody
 from local_llm.gateway.upstream import Connection, ConnectionBroken, Connections, Headers, NotConnected
-from local_llm.switchboard.switchboard import Lease
+from local_llm.switchboard.lease import Lease
 
 LAST_WORDS_SECONDS = 2.0
 """From a broken connection to the news that its process has ended."""
@@ -71,8 +71,8 @@ class DataPath:
         relay = _Relay(answer, held)
         try:
             connection = await self._connections.to(lease.worker.base_url)
-            connection.send(_request_head(scope, len(held.content), lease), held.content)
-            await connection.receive(relay)
+            connection.send(_request_head(scope, held.size_bytes, lease), held.content)
+            await connection.receive(relay, held.rest)
         except NotConnected as error:
             raise NothingSent(await _what_happened(lease, error)) from error
         except ConnectionBroken as error:
@@ -99,7 +99,7 @@ class _Relay:
 
     def begin(self, status: int, headers: Headers) -> None:
         """From `Receiver`."""
-        self._held.let_go()
+        self._held.answered()
         if self._answer.status is None:
             self._answer.begin(status, _response_headers(headers))
         elif status != 200:  # the stream has begun with comments, and goes on as events

@@ -8,6 +8,7 @@ import random
 import re
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from starlette.types import Receive, Scope
@@ -16,10 +17,10 @@ from local_llm.catalog.card import ModelCard
 from local_llm.catalog.catalog import Catalog
 from local_llm.errors import ServiceError
 from local_llm.gateway.answer import Answer, Broken
-from local_llm.gateway.endpoints import Endpoint
+from local_llm.gateway.endpoints import BodyForm, Endpoint
 from local_llm.gateway.feedback import Feedback
 from local_llm.gateway.forward import DataPath, NothingSent
-from local_llm.gateway.request import BodyBudget, ClientLeft, HeldBody, read_envelope
+from local_llm.gateway.request import BodyBudget, ClientLeft, HeldBody
 from local_llm.http1 import Exchange
 from local_llm.switchboard.switchboard import Switchboard
 
@@ -68,14 +69,14 @@ class Gateway:
         catalog: Catalog,
         switchboard: Switchboard,
         data_path: DataPath,
-        budget: BodyBudget,
+        budgets: Mapping[BodyForm, BodyBudget],
         *,
         feedback_after_seconds: float,
     ) -> None:
         self._catalog = catalog
         self._switchboard = switchboard
         self._data_path = data_path
-        self._budget = budget
+        self._budgets = budgets
         self._feedback_after_seconds = feedback_after_seconds
 
     async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive) -> None:
@@ -86,7 +87,7 @@ class Gateway:
         outcome: int | None = None
         try:
             try:
-                with self._budget.holding() as held:
+                with self._budgets[endpoint.body].holding() as held:
                     await held.read(scope, receive, has_come=exchange.body_has_come)
                     with _WhileClientStays(exchange):
                         await self._serve(endpoint, scope, held, answer, account)
@@ -112,11 +113,12 @@ class Gateway:
     async def _serve(
         self, endpoint: Endpoint, scope: Scope, held: HeldBody, answer: Answer, account: Account
     ) -> None:
-        asked = read_envelope(held.content)
+        asked = held.asked()
         account.model = asked.model[:LONGEST_NAME_LOGGED]
         card = self._catalog.find(asked.model)
         account.model = card.id
         endpoint.check(card)
+        card = card.runs_as
         after_seconds = self._feedback_after_seconds if asked.stream and endpoint.streams else 0
         feedback = Feedback(answer, lambda: self._switchboard.waiting_in_words(card), after_seconds)
         one = _Passage(scope, held, answer, account, feedback)

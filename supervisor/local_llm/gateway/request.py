@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import msgspec
@@ -79,6 +79,9 @@ class BodyBudget:
         total_bytes: of all bodies together.
     """
 
+    EACH_SETTING: ClassVar[str] = "max_body_bytes"
+    TOTAL_SETTING: ClassVar[str] = "max_waiting_body_bytes"
+
     def __init__(self, *, each_bytes: int, total_bytes: int) -> None:
         self._each_bytes = each_bytes
         self._total_bytes = total_bytes
@@ -102,7 +105,9 @@ class BodyBudget:
             BodyTooLarge: this body.
         """
         if declared > self._each_bytes:
-            raise BodyTooLarge(f"The request body is larger than {self._each_bytes} bytes (max_body_bytes).")
+            raise BodyTooLarge(
+                f"The request body is larger than {self._each_bytes} bytes ({self.EACH_SETTING})."
+            )
 
     def take(self, size: int, *, already: int) -> None:
         """Counts `size` more bytes of a body that has `already` so many.
@@ -115,7 +120,7 @@ class BodyBudget:
         if self._held_bytes + size > self._total_bytes:
             raise Overloaded(
                 f"The bodies of all waiting requests together would exceed {self._total_bytes} bytes "
-                "(max_waiting_body_bytes). Try again later.",
+                f"({self.TOTAL_SETTING}). Try again later.",
                 retry_after_seconds=5,
             )
         self._held_bytes += size
@@ -126,12 +131,19 @@ class BodyBudget:
 
 
 class HeldBody:
-    """One request's body while it waits for its worker; a context, at whose end it is let go."""
+    """One request's body while it waits for its worker; a context, at whose end it is let go.
+
+    Attributes:
+        content: what of it is in memory.
+        rest: what follows, if anything is kept elsewhere.
+    """
 
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._counted = 0
+        self._pieces: list[bytes] = []
         self.content = b""
+        self.rest: AsyncIterable[bytes] | None = None
 
     def __enter__(self) -> HeldBody:
         return self
@@ -139,7 +151,20 @@ class HeldBody:
     def __exit__(self, *_: object) -> None:
         self.let_go()
 
-    async def read(self, scope: Scope, receive: Receive, *, has_come: bool = False) -> bytes:
+    @property
+    def size_bytes(self) -> int:
+        """Of the whole body."""
+        return self._counted
+
+    def asked(self) -> Asked:
+        """What the whole body asks for.
+
+        Raises:
+            InvalidRequest: nothing that can be understood.
+        """
+        return read_envelope(self.content)
+
+    async def read(self, scope: Scope, receive: Receive, *, has_come: bool = False) -> None:
         """Reads the whole body from the client.
 
         Args:
@@ -159,27 +184,36 @@ class HeldBody:
                 raise ClientLeft
             self._take(len(message["body"]))
             self.content = message["body"]
-            return self.content
+            return
+        await self._read_pieces(scope, receive)
+        self.content = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces.clear()
+
+    async def _read_pieces(self, scope: Scope, receive: Receive) -> None:
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if declared.isdigit():
             self._budget.check(int(declared))
-        pieces: list[bytes] = []
         try:
             with anyio.fail_after(BODY_SECONDS):
                 async for piece in _pieces(receive):
                     self._take(len(piece))
-                    pieces.append(piece)
+                    await self._keep(piece)
         except TimeoutError:
             raise RequestTimeout(
                 f"The request body did not come: nothing for {BODY_STALL_SECONDS:g} s, or not all of it "
                 f"within {BODY_SECONDS:g} s."
             ) from None
-        self.content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return self.content
+
+    async def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
 
     def _take(self, size: int) -> None:
         self._budget.take(size, already=self._counted)
         self._counted += size
+
+    def answered(self) -> None:
+        """The worker has begun its answer: a second attempt will not be needed."""
+        self.let_go()
 
     def let_go(self) -> None:
         """Forgets the body, once it is the worker's or nobody's."""

@@ -7,6 +7,7 @@ one parse and one write. Through aiohttp, whose reader wakes a task for each, a 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 from weakref import WeakValueDictionary
@@ -67,6 +68,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._receiver: Receiver | None = None
         self._whole: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
         self._status = 0
         self._headers: Headers = []
         self._pieces: list[bytes] = []
@@ -77,8 +79,12 @@ class Connection(asyncio.Protocol):
         """Sends a request; `receive` must follow."""
         self._transport.writelines((head, body))
 
-    async def receive(self, receiver: Receiver) -> None:
+    async def receive(self, receiver: Receiver, rest: AsyncIterable[bytes] | None = None) -> None:
         """Returns when the receiver has the whole answer.
+
+        Args:
+            receiver: of the answer.
+            rest: of the request's body, sent as the worker takes it; it may answer before it has all.
 
         Raises:
             ConnectionBroken: it has not, and will not.
@@ -89,11 +95,14 @@ class Connection(asyncio.Protocol):
         if self._transport.is_closing():
             self._fail(ConnectionBroken("it was closed"))
         is_done = False
+        sending = None if rest is None else loop.create_task(self._send(rest))
         try:
             await self._whole
-            is_done = True
+            is_done = sending is None or sending.done()
         finally:
             self._receiver = self._whole = None
+            if sending is not None:
+                sending.cancel()
             # Not by `_complete`: an answer may come whole in the very moment in which its client leaves,
             # and is then still in here.
             if is_done and self._may_be_kept():
@@ -101,6 +110,19 @@ class Connection(asyncio.Protocol):
                 self._pool.idle.append(self)
             else:
                 self._transport.abort()
+            if sending is not None:
+                await asyncio.wait([sending])  # what it reads from must not be closed meanwhile
+
+    async def _send(self, rest: AsyncIterable[bytes]) -> None:
+        try:
+            async for piece in rest:
+                if self._drained is not None:
+                    await self._drained
+                if self._transport.is_closing():
+                    return
+                self._transport.write(piece)
+        except OSError as error:
+            self._fail(ConnectionBroken(f"the rest of the request cannot be read: {error}"))
 
     def is_usable(self, now: float) -> bool:
         """Whether the worker surely still keeps it."""
@@ -131,10 +153,21 @@ class Connection(asyncio.Protocol):
         """It is over."""
         if self in self._pool.idle:
             self._pool.idle.remove(self)
+        self.resume_writing()
         if exc is None and self._ends_with_connection and not self._complete:
             self._complete = True
             self._hand_on()
         self._fail(ConnectionBroken("it was closed" if exc is None else f"{type(exc).__name__}: {exc}"))
+
+    def pause_writing(self) -> None:
+        """The worker is slow to take what is sent."""
+        self._drained = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        """It has taken most of it, or is gone."""
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         """Some of an answer has come."""

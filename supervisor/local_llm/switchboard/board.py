@@ -90,6 +90,17 @@ class Board:
         worker = self._leases.get(ticket)
         return None if worker is None else self.residents[worker]
 
+    def move_line(self, key: str, model: Model) -> None:
+        """Those who wait for the model of that key wait for `model` from now on, their places kept."""
+        line = self.lines.pop(key, None)
+        if line is None:
+            return
+        there = self.lines.get(model.key, line)
+        tickets = sorted({**there.tickets, **line.tickets}.items(), key=lambda each: each[1])
+        since = min(there.since, line.since)
+        self.lines[model.key] = Line(model, since, line.had_turn and there.had_turn, dict(tickets))
+        self._waiting.update((ticket, model.key) for ticket in line.tickets)
+
     def _leave_line(self, ticket: Ticket) -> None:
         key = self._waiting.pop(ticket)
         line = self.lines[key]

@@ -6,10 +6,14 @@ clock of its own.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NewType, TypeAlias
+from typing import TYPE_CHECKING, NewType, TypeAlias
 
 from local_llm.errors import ServiceError
+
+if TYPE_CHECKING:
+    from local_llm.switchboard.limits import Limits
 
 Ticket = NewType("Ticket", int)
 """One request's place in line, and later its lease."""
@@ -23,12 +27,14 @@ class Model:
     """What the policy must know of a model.
 
     Attributes:
-        key: one version of one model: id and fingerprint. A changed folder is another model.
+        key: one version of one model: its names, its files, and what the settings say of its worker. A
+            changed folder is another model, and so is one whose settings changed.
         label: for people.
         first_guess_seconds: what a switch to it may cost, until one was measured.
         need_bytes: of device memory; 0 if not known.
         max_concurrent: requests its worker takes at a time; None: as many as come.
         kept: not stopped for another model while anything else can make room, nor when idle.
+        idle_unload_seconds: in place of the limits'; 0: never.
     """
 
     key: str
@@ -37,6 +43,7 @@ class Model:
     need_bytes: int = 0
     max_concurrent: int | None = None
     kept: bool = False
+    idle_unload_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,21 @@ class DefaultIs:
 
 
 @dataclass(frozen=True, slots=True)
+class SettingsAre:
+    """The settings have changed.
+
+    Attributes:
+        limits: the new ones; their default model is passed over.
+        models: by their key, the models with a worker or a line of which the settings say something else
+            now. Under a new key, a worker that runs drains, and who waits, waits for the new one.
+    """
+
+    at: float
+    limits: Limits
+    models: Mapping[str, Model]
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """No more is admitted; all workers go, after `grace_seconds` even with leases.
 
@@ -139,7 +161,18 @@ class Tick:
 
 
 Event: TypeAlias = (
-    Arrived | Departed | Loaded | LoadFailed | Crashed | Gone | Unload | Forgive | DefaultIs | Shutdown | Tick
+    Arrived
+    | Departed
+    | Loaded
+    | LoadFailed
+    | Crashed
+    | Gone
+    | Unload
+    | Forgive
+    | DefaultIs
+    | SettingsAre
+    | Shutdown
+    | Tick
 )
 
 

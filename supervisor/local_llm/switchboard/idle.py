@@ -20,10 +20,8 @@ def outstayed(
     Returns:
         Those to unload, and when the next one will be, else infinity.
     """
-    if limits.idle_unload_seconds is None:
-        return [], math.inf
     due = {
-        each.worker: each.used_at + limits.idle_unload_seconds
+        each.worker: each.used_at + _stay_seconds(each.model, limits)
         for each in residents
         if hold_of(each, wanted) is Hold.IDLE and not each.model.kept and not _is_default(each.model, limits)
     }
@@ -49,6 +47,13 @@ def default_turn(
         return None, math.inf
     due = max([not_before, *(each.used_at + limits.default_model_after_seconds for each in going)])
     return (None, due) if at < due else (Turn(default, going), math.inf)
+
+
+def _stay_seconds(model: Model, limits: Limits) -> float:
+    """How long a model may be idle."""
+    if model.idle_unload_seconds is not None:
+        return model.idle_unload_seconds or math.inf
+    return math.inf if limits.idle_unload_seconds is None else limits.idle_unload_seconds
 
 
 def _is_default(model: Model, limits: Limits) -> bool:

@@ -15,7 +15,7 @@ decision tree, whose numbers the code bears:
        1.5 Crashed     its leases are over; who waits for the model is tried on a fresh worker; after a
                        second crash in a row they are told, and the model cools down.
        1.6 Gone        its place is free.
-       1.7 Unload, Forgive, DefaultIs, Shutdown, Tick.
+       1.7 Unload, Forgive, DefaultIs, SettingsAre, Shutdown, Tick.
     2. Settle:
        2.1 Waiters older than `max_wait_seconds` are given up.
        2.2 Admit: a serving worker takes all who wait for it at once, oldest first, up to its limit.
@@ -36,7 +36,7 @@ When a line is due, and how long anybody waits at most, is stated in `turns.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from local_llm.errors import Overloaded, ServiceError, ShuttingDown, UpstreamDied, WaitedTooLong
@@ -53,6 +53,7 @@ from local_llm.switchboard.events import (
     Loaded,
     LoadFailed,
     Model,
+    SettingsAre,
     Shutdown,
     Tick,
     Unload,
@@ -148,7 +149,7 @@ class Policy:
                 holder = self._board.holder(ticket)
                 if holder is None or not isinstance(holder.stage, Serving):
                     return False
-                if len(holder.leases) == 1 and self._idleness_counts:
+                if len(holder.leases) == 1 and (self._idleness_counts or holder.model.idle_unload_seconds):
                     return False
                 self._board.depart(ticket, at)
                 return True
@@ -180,6 +181,8 @@ class Policy:
                 self.setbacks.forgive(key)
             case DefaultIs(_, model):
                 self.limits = replace(self.limits, default_model=model)
+            case SettingsAre(at, limits, models):
+                self._set(limits, models, at)
             case Shutdown(at, grace_seconds):
                 self._shut_down(at, grace_seconds)
             case Tick():
@@ -243,11 +246,26 @@ class Policy:
     def _unload(self, at: float, key: str) -> None:  # 1.7
         default = self.limits.default_model
         self._default_rests |= default is not None and default.key == key
+        self._dismiss(key, at, "unload asked for")
+
+    def _set(self, limits: Limits, models: Mapping[str, Model], at: float) -> None:  # 1.7
+        default = self.limits.default_model
+        now = default if default is None else models.get(default.key, default)
+        self.limits = replace(limits, default_model=now)
+        for key, model in models.items():
+            self._board.move_line(key, model)
+            if model.key != key:
+                self._dismiss(key, at, "its settings have changed")
+            for resident in self._board.residents_of(model.key):
+                resident.model = model
+
+    def _dismiss(self, key: str, at: float, reason: str) -> None:
+        """Lets a model's workers go once their leases are over; a load that is waited for goes on."""
         for resident in self._board.residents_of(key):
             if hold_of(resident, self.lines) is Hold.UNWANTED:
-                self._board.stop(resident, at, "unload asked for")
+                self._board.stop(resident, at, reason)
             else:
-                self._drain(resident, at, "unload asked for", asked=True)
+                self._drain(resident, at, reason, asked=True)
 
     def _shut_down(self, at: float, grace_seconds: float) -> None:  # 1.7
         self.shutting_down = True
@@ -271,6 +289,8 @@ class Policy:
         self._call_off_drains(at)
         if self.lines:
             self._make_places(at)
+            for line in self.lines.values():
+                self._wake(next(iter(line.tickets.values())) + self.limits.max_wait_seconds)  # 2.1
         self._end_drains(at)
         if not self.shutting_down:
             self._unload_idle(at)
@@ -280,7 +300,6 @@ class Policy:
         for line in list(self.lines.values()):
             for ticket, since in list(line.tickets.items()):
                 if at < since + self.limits.max_wait_seconds:
-                    self._wake(since + self.limits.max_wait_seconds)
                     break
                 error = WaitedTooLong(
                     f"The request waited {at - since:.0f} s for {line.model.label!r} to be its turn "

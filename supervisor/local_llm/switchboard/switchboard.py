@@ -11,92 +11,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import sys
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
 from local_llm.catalog.card import ModelCard
 from local_llm.errors import LoadFailed as LoadFailedError
-from local_llm.errors import PortTaken, ServiceError, UpstreamDied, WarmStartFailed
+from local_llm.errors import ServiceError
 from local_llm.switchboard import events
 from local_llm.switchboard.events import Model, Ticket, WorkerNumber
 from local_llm.switchboard.history import Record
+from local_llm.switchboard.lease import Lease, Stay
+from local_llm.switchboard.life import Life
 from local_llm.switchboard.policy import Limits, Policy
 from local_llm.switchboard.standing import Cooldown, Standing, cooldowns, standings
 from local_llm.switchboard.switch_costs import SwitchCosts
 from local_llm.switchboard.worker import Worker
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Lease:
-    """The right to use a worker, until the `async with` that gave it is left.
-
-    Attributes:
-        worker: ready when the lease was granted.
-        waited_seconds: from asking for the lease to having it.
-        switch_seconds: the part of it in which the worker was being switched to.
-        holder: the task that has it; it is cancelled when the lease is cut. (A cancel scope of anyio's would
-            take a tenth of a small request's time.)
-        cut: why it was cut, if it was.
-    """
-
-    worker: Worker
-    waited_seconds: float
-    switch_seconds: float
-    holder: asyncio.Task[Any]
-    cut: ServiceError | None = None
-
-
-class _Stay:
-    """One lease from asking for it to giving it back. (A generator made a context would take half as long
-    again as what it does.)"""
-
-    __slots__ = ("_card", "_give_back", "_lease", "_take", "_ticket")
-
-    def __init__(
-        self,
-        card: ModelCard,
-        take: Callable[[ModelCard], Awaitable[tuple[Ticket, Lease]]],
-        give_back: Callable[[Ticket], None],
-    ) -> None:
-        self._card = card
-        self._take = take
-        self._give_back = give_back
-
-    async def __aenter__(self) -> Lease:
-        self._ticket, self._lease = await self._take(self._card)
-        return self._lease
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._give_back(self._ticket)
-        lease = self._lease
-        if lease.cut is None or not (kind is None or issubclass(kind, asyncio.CancelledError)):
-            return
-        if kind is not None and sys.version_info >= (3, 11):
-            lease.holder.uncancel()
-        raise lease.cut
-
-
-@dataclass(slots=True)
-class _Life:
-    """A worker, when the switch to it began and ended, and the order to stop it."""
-
-    worker: Worker
-    began_at: float
-    ready_at: float = math.inf
-    stop_ordered: anyio.Event = field(default_factory=anyio.Event)
-    stop_reason: str = "it ended"
 
 
 class Switchboard:
@@ -121,7 +57,7 @@ class Switchboard:
         limits: Limits,
         launch: Callable[[ModelCard], Worker],
         describe: Callable[[ModelCard], Model],
-        check_fit: Callable[[ModelCard], None] | None = None,
+        check_fit: Callable[[ModelCard], Awaitable[None]] | None = None,
         costs: SwitchCosts | None = None,
         remember: Callable[[SwitchCosts], None] | None = None,
         foresee: Callable[[ModelCard | None], None] | None = None,
@@ -134,9 +70,9 @@ class Switchboard:
         self._describe = describe
         self._check_fit = check_fit
         self._cards: dict[str, ModelCard] = {}
-        self._lives: dict[WorkerNumber, _Life] = {}
+        self._lives: dict[WorkerNumber, Life] = {}
         self._leases: dict[Ticket, Lease] = {}
-        self._asking: dict[Ticket, asyncio.Future[_Life]] = {}
+        self._asking: dict[Ticket, asyncio.Future[Life]] = {}
         self._last_ticket = 0
         self._events: deque[events.Event] = deque()
         self._telling = False
@@ -169,24 +105,24 @@ class Switchboard:
         while self._policy.residents:
             await self._one_gone.wait()
 
-    def lease(self, card: ModelCard) -> _Stay:
+    def lease(self, card: ModelCard) -> Stay:
         """Waits for a worker that runs `card`, and holds it: `async with switchboard.lease(card) as lease`.
 
         Raises:
             ServiceError: on entering, the model cannot be had now; the error says why. On leaving, the lease
                 was cut.
         """
-        return _Stay(card, self._take, self._give_back)
+        return Stay(card, self._take, self._give_back)
 
     async def _take(self, card: ModelCard) -> tuple[Ticket, Lease]:
         if self._check_fit is not None:
-            self._check_fit(card)
+            await self._check_fit(card)
         asked_at = self._now()
         self._last_ticket += 1
         ticket = Ticket(self._last_ticket)
         model = self._describe(card)
         self._cards[model.key] = card
-        asking: asyncio.Future[_Life] = asyncio.get_running_loop().create_future()
+        asking: asyncio.Future[Life] = asyncio.get_running_loop().create_future()
         self._asking[ticket] = asking
         self._tell(events.Arrived(asked_at, ticket, model))
         holder = asyncio.current_task()
@@ -246,6 +182,24 @@ class Switchboard:
         if card is not None and model is not None:
             self._cards[model.key] = card
         self._tell(events.DefaultIs(self._now(), model))
+
+    def use(self, limits: Limits, card_now: Callable[[ModelCard], ModelCard]) -> None:
+        """Takes changed settings in, which `describe` knows already.
+
+        A worker whose model they touch drains, and who waits for that model waits for a new worker of it.
+
+        Args:
+            limits: the new ones.
+            card_now: gives the card of the same files as the settings have it now.
+        """
+        default = self._policy.limits.default_model
+        keys = {each.model.key for each in self._policy.residents.values()} | self._policy.lines.keys()
+        models: dict[str, Model] = {}
+        for key in keys if default is None else keys | {default.key}:
+            card = card_now(self._cards[key])
+            models[key] = self._describe(card)
+            self._cards[models[key].key] = card
+        self._tell(events.SettingsAre(self._now(), limits, models))
 
     def standings(self) -> list[Standing]:
         """Every worker, for status; not to be acted upon."""
@@ -313,9 +267,7 @@ class Switchboard:
                 for ticket in tickets:
                     self._cut(ticket, error)
             case events.Stop(number, reason):
-                life = self._lives[number]
-                life.stop_reason = reason
-                life.stop_ordered.set()
+                self._lives[number].order_stop(reason)
 
     def _begin(self, number: WorkerNumber, model: Model) -> None:
         try:
@@ -326,10 +278,11 @@ class Switchboard:
             self._events.append(events.LoadFailed(self._now(), number, failed))
             self._events.append(events.Gone(self._now(), number))
             return
-        life = self._lives[number] = _Life(worker, self._policy.residents[number].stage.since)
-        self._task_group.start_soon(self._live, number, life)
+        began_at = self._policy.residents[number].stage.since
+        life = self._lives[number] = Life(number, worker, began_at, launch=self._launch, tell=self._hear)
+        self._task_group.start_soon(self._accompany, number, life)
 
-    def _answer(self, ticket: Ticket, outcome: _Life | ServiceError) -> None:
+    def _answer(self, ticket: Ticket, outcome: Life | ServiceError) -> None:
         asking = self._asking.pop(ticket)
         if asking.cancelled():  # the client left in this very turn of the loop; its Departed follows
             return
@@ -356,85 +309,30 @@ class Switchboard:
     def _tick(self) -> None:
         self._tell(events.Tick(self._now()))
 
-    # One worker's life, from launch to nothing left
+    # One worker's life
 
-    async def _live(self, number: WorkerNumber, life: _Life) -> None:
+    async def _accompany(self, number: WorkerNumber, life: Life) -> None:
         try:
-            async with anyio.create_task_group() as race:
-                race.start_soon(self._cancel_when_ordered, life, race)
-                await self._serve(number, life)
-                race.cancel_scope.cancel()
-        except Exception as error:  # whatever it was: the worker goes, the server stays
-            log.exception("worker %s failed unexpectedly", life.worker.worker_id)
-            failed = LoadFailedError(f"The worker of {life.worker.card.id!r} failed: {error!r}")
-            self._tell(events.LoadFailed(self._now(), number, failed))  # of these two,
-            self._tell(events.Crashed(self._now(), number, failed))  # the one that does not apply is ignored
+            await life.live(self._wanted_bytes, self._closing)
         finally:
-            with anyio.CancelScope(shield=True):
-                await self._bury(number, life)
+            del self._lives[number]
+            self._tell(events.Gone(self._now(), number))
+            self._forget_cards()
+            self._one_gone.set()
+            self._one_gone = anyio.Event()
 
-    async def _cancel_when_ordered(self, life: _Life, race: TaskGroup) -> None:
-        await life.stop_ordered.wait()
-        race.cancel_scope.cancel()
-
-    async def _serve(self, number: WorkerNumber, life: _Life) -> None:
-        try:
-            await self._start(life)
-        except ServiceError as error:
-            self._tell(events.LoadFailed(self._now(), number, error))
-            return
-        worker = life.worker
-        life.ready_at = self._now()
-        self._tell(events.Loaded(life.ready_at, number))
-        if self._remember is not None:
+    def _hear(self, event: events.Event) -> None:
+        """What becomes of a worker."""
+        self._tell(event)
+        if isinstance(event, events.Loaded) and self._remember is not None:
             self._remember(self._policy.costs)
-        ended = await worker.wait_ended()
-        lines = "\n".join(worker.last_lines(8))
-        words = ended.in_words()
-        message = f"The worker of {worker.card.id!r} crashed: it {words}. Its last lines:\n{lines}"
-        log.warning("worker %s of %s %s", worker.worker_id, worker.card.id, words)
-        self._tell(events.Crashed(self._now(), number, UpstreamDied(message)))
 
-    async def _start(self, life: _Life) -> None:
-        """Starts the life's worker; a fresh one if the first one's port was taken, or its template was bad.
-
-        Raises:
-            ServiceError: it did not become ready.
-        """
-        try:
-            await life.worker.start()
-        except (PortTaken, WarmStartFailed) as error:
-            why = "its port was taken" if isinstance(error, PortTaken) else "its warm start failed"
-            log.warning("worker %s: %s; another is tried", life.worker.worker_id, why)
-            life.worker = self._launch(life.worker.card)
-            await life.worker.start()
-
-    async def _bury(self, number: WorkerNumber, life: _Life) -> None:
-        try:
-            await life.worker.stop(reason=life.stop_reason)
-            await self._memory_back(life.worker)
-        except Exception:  # its place must become free all the same
-            log.exception("worker %s could not be stopped cleanly", life.worker.worker_id)
-        del self._lives[number]
-        self._tell(events.Gone(self._now(), number))
+    def _forget_cards(self) -> None:
         wanted = {each.model.key for each in self._policy.residents.values()} | self._policy.lines.keys()
         default = self._policy.limits.default_model
         if default is not None:
             wanted.add(default.key)
         self._cards = {key: card for key, card in self._cards.items() if key in wanted}
-        self._one_gone.set()
-        self._one_gone = anyio.Event()
-
-    async def _memory_back(self, worker: Worker) -> None:
-        """Not while the server ends, when nobody needs it."""
-        async with anyio.create_task_group() as race:
-            race.start_soon(self._cancel_when_closing, race)
-            await worker.memory_back(self._wanted_bytes)
-            race.cancel_scope.cancel()
-
-    async def _cancel_when_closing(self, race: TaskGroup) -> None:
-        await self._closing.wait()
-        race.cancel_scope.cancel()
 
     def _wanted_bytes(self) -> int | None:
         return max((line.model.need_bytes for line in self._policy.lines.values()), default=None)

@@ -7,10 +7,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from signal import Signals
 
 from local_llm.catalog.card import Engine
+from local_llm.engine_settings import EngineSettings
 from local_llm.gpu import Device
-from local_llm.settings import EngineSettings, Settings
+from local_llm.model_settings import ModelSettings
+from local_llm.settings import Settings
+from local_llm.worker import model_gpus
+from local_llm.worker.chat_command import chat_args, serves_itself
 from local_llm.worker.environment import (
     KEY_VARIABLE,
     OWN_VARIABLES,
@@ -19,6 +24,7 @@ from local_llm.worker.environment import (
     visible_devices,
 )
 from local_llm.worker.launch import Identity, Launch
+from local_llm.worker.own_command import own_command
 from local_llm.worker.pooling_command import pooling_args
 from local_llm.worker.vllm_command import vllm_args
 
@@ -33,29 +39,41 @@ def launch(
         settings: all of them.
         devices: the GPUs with their memory as it is now; none means that the CPU computes.
         environment: the supervisor's own.
+
+    Raises:
+        LoadFailed: the settings want GPUs that are not there.
     """
     engine = settings.engine_settings(identity.card.engine)
     model = settings.model_settings(identity.card.id)
     user_args = (*engine.args, *model.args)
-    user_env = {**engine.env, **model.env}
-    inherited = inheritable(environment)
-    if identity.card.engine is Engine.VLLM:
-        visible = visible_devices(devices, {**inherited, **user_env}.get("CUDA_VISIBLE_DEVICES"))
-        own_args = vllm_args(identity, settings, visible, user_args)
-    else:
-        own_args = pooling_args(identity, settings)
+    model_env = {**model.env, **model_gpus.environment(model)}
+    user_env = {**inheritable(environment), **engine.env, **model_env}
+    visible = visible_devices(devices, user_env.get("CUDA_VISIBLE_DEVICES"))
+    model_gpus.refuse_missing(identity.card.id, model, devices, visible)
     env = {
         **dict.fromkeys(OWN_VARIABLES, str(identity.temporary)),
         **shared_environment(identity.card.engine, settings, devices, environment),
-        **model.env,
+        **model_env,
         KEY_VARIABLE: identity.key,
     }
-    python = python_of(identity.card.engine, settings)
+    if identity.card.engine is Engine.COMMAND:
+        argv = own_command(identity, model, user_args)
+        stop_signal = Signals[model.stop_signal]
+        return Launch(identity, argv, env, tuple(devices), stop_signal)
+    if identity.card.engine is Engine.VLLM:
+        own_args = vllm_args(identity, settings, visible, user_args)
+    elif serves_itself(identity.card):
+        own_args = chat_args(identity, settings)
+    else:
+        own_args = pooling_args(identity, settings)
+    python = python_of(identity.card.engine, settings, model)
     return Launch(identity, (python, *own_args, *user_args), env, tuple(devices))
 
 
-def python_of(engine: Engine, settings: Settings) -> str:
-    """The Python that runs an engine."""
+def python_of(engine: Engine, settings: Settings, model: ModelSettings | None = None) -> str:
+    """The Python that runs an engine, or one model of it."""
     said = settings.engine_settings(engine)
     python = said.python if isinstance(said, EngineSettings) else None
+    if model is not None and model.python is not None:
+        python = model.python
     return sys.executable if python is None else str(python)

@@ -10,6 +10,7 @@ from local_llm.catalog.card import Engine
 from local_llm.gpu import Device
 from local_llm.settings import Settings
 from local_llm.worker import vllm_start
+from local_llm.worker.audio import audio_environment
 
 KEY_VARIABLE = "LOCAL_LLM_WORKER_KEY"
 
@@ -44,9 +45,12 @@ def shared_environment(
         environment: the supervisor's own.
     """
     inherited = {name: value for name, value in inheritable(environment).items() if name not in OWN_VARIABLES}
+    quiet = dict(_QUIET)
+    if engine is Engine.COMMAND:
+        del quiet["PYTHONSAFEPATH"]  # a script finds the modules beside it
     return {
         **inherited,
-        **_QUIET,
+        **quiet,
         **_vllm_env(settings, devices, inherited),
         **settings.engine_settings(engine).env,
     }
@@ -58,6 +62,7 @@ def _vllm_env(
     """For every worker: the transformers one has torch's inductor and Triton too."""
     caches = cache_folder(settings, environment)
     env = {} if caches is None else vllm_start.cache_environment(caches, environment)
+    env |= audio_environment(settings, environment)
     return env if devices else {**env, "VLLM_CPU_KVCACHE_SPACE": str(settings.engines.vllm.cpu_kv_cache_gib)}
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from local_llm.catalog.own_code import how_to_allow, own_code
 from local_llm.errors import LoadFailed, PortTaken
 
 
@@ -16,11 +18,13 @@ class Cause(NamedTuple):
         pattern: searched for in the last lines.
         advice: a sentence, or two; may refer to the pattern's groups.
         error: what the failure becomes.
+        own_code: it is that the model's own code was not run, or may be.
     """
 
     pattern: str
     advice: str
     error: type[LoadFailed] = LoadFailed
+    own_code: bool = False
 
 
 # The more telling first: an out-of-memory is often followed by lines about its consequences.
@@ -63,11 +67,13 @@ CAUSES: tuple[Cause, ...] = (
     ),
     Cause(
         r"trust_remote_code=True`",  # with the backtick: vLLM logs all its settings, this one too
-        "The model brings code of its own: if you trust it, add --trust-remote-code to its args.",
+        "The model brings code of its own, which was not run: trust_remote_code: true allows it.",
+        own_code=True,
     ),
     Cause(
         r"Model architectures? \[?[^\]]*\]? (?:are|is) not supported|does not recognize this arch",
         "This version of the engine does not know the model's architecture: a newer one may.",
+        own_code=True,
     ),
     Cause(
         r"chat template string \((?P<path>[^)]*)\) appears path-like",
@@ -156,13 +162,16 @@ def root_cause(lines: Sequence[str]) -> str | None:
     return None
 
 
-def load_failure(model_id: str, what_happened: str, lines: Sequence[str], shown: int = 10) -> LoadFailed:
+def load_failure(
+    model_id: str, what_happened: str, lines: Sequence[str], *, folder: Path | None = None, shown: int = 10
+) -> LoadFailed:
     """The error of a failed load.
 
     Args:
         model_id: the model.
         what_happened: the rest of a sentence that begins with "its worker".
         lines: the last ones of its log, all that are kept.
+        folder: the model's; looked into where the cause may be that its own code was not run.
         shown: how many of them to show.
     """
     lines = telling(lines)
@@ -170,5 +179,7 @@ def load_failure(model_id: str, what_happened: str, lines: Sequence[str], shown:
     message = f"The model {model_id!r} could not be loaded: its worker {what_happened}."
     message += f" {first_error.removesuffix('.')}." if first_error else ""
     message += f" {usual[1]}" if usual else ""
+    if usual and usual[0].own_code and folder is not None and own_code(folder):
+        message += f" {how_to_allow(model_id, folder)}"
     message += " Last lines of its log:\n" + "\n".join(lines[-shown:]) if lines else ""
     return (usual[0].error if usual else LoadFailed)(message)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from signal import Signals
 
 from local_llm.catalog.card import ModelCard
 from local_llm.gpu import Device
@@ -27,6 +28,7 @@ class Identity:
         key: what it demands on every path. It travels in the environment, never in a command line,
             which everybody on the host can read.
         temporary: its own folder, for its sockets and temporary files.
+        ready_path: answers 200 once it is ready.
     """
 
     worker_id: str
@@ -34,11 +36,13 @@ class Identity:
     port: int
     key: str = field(repr=False)
     temporary: Path
+    ready_path: str = "/health"
 
     @classmethod
-    def fresh(cls, worker_id: str, card: ModelCard, temporary: Path) -> Identity:
+    def fresh(cls, worker_id: str, card: ModelCard, temporary: Path, ready_path: str = "/health") -> Identity:
         """A new identity with a free port and a random key."""
-        return cls(worker_id, card, free_port(), secrets.token_urlsafe(32), temporary)
+        # Not token_urlsafe: an own server is given it as an argument, which must not begin with a dash.
+        return cls(worker_id, card, free_port(), secrets.token_hex(32), temporary, ready_path)
 
     @property
     def base_url(self) -> str:
@@ -55,12 +59,14 @@ class Launch:
         argv: program and arguments.
         env: the whole environment.
         devices: the GPUs as they were before the launch; none where there is no GPU.
+        stop_signal: asks it to end.
     """
 
     identity: Identity
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(repr=False)
     devices: tuple[Device, ...] = ()
+    stop_signal: Signals = Signals.SIGTERM
 
 
 _FIRST_PORT = 20_000

@@ -13,7 +13,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from local_llm import gpu
-from local_llm.catalog.card import ModelCard
+from local_llm.catalog.card import Engine, ModelCard
 from local_llm.fit import least_need_bytes
 from local_llm.settings import Settings
 from local_llm.worker import command
@@ -83,7 +83,10 @@ class Launcher:
     def worker(self, card: ModelCard) -> Worker:
         """A worker for `card`, not yet started."""
         worker_id = f"w{next(self._numbers)}"
-        identity = Identity.fresh(worker_id, card, self._folder.path / worker_id)
+        ready_path = "/health"
+        if card.engine is Engine.COMMAND:
+            ready_path = self._settings.model_settings(card.id).ready_path
+        identity = Identity.fresh(worker_id, card, self._folder.path / worker_id, ready_path)
         prepare = functools.partial(self._prepare, identity)
         worker = Worker(
             identity,
@@ -96,6 +99,11 @@ class Launcher:
         self._workers = [each for each in self._workers if each.phase is not Phase.GONE]
         self._workers.append(worker)
         return worker
+
+    def use(self, settings: Settings) -> None:
+        """Takes changed settings in: for workers that are made from now on, and the templates."""
+        self._settings = settings
+        self.templates.use(settings)
 
     def foresee(self, card: ModelCard | None) -> None:
         """This model will be loaded next: what can be done before its predecessor has gone begins now."""

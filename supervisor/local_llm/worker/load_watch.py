@@ -11,7 +11,7 @@ import anyio
 
 from local_llm.settings import LoadSettings
 from local_llm.worker.launch import Identity
-from local_llm.worker.progress import LoadProgress, Progress
+from local_llm.worker.progress import LoadPhase, LoadProgress, Progress
 from local_llm.worker.tree_use import Use
 
 logger = logging.getLogger("local_llm.worker.progress")
@@ -45,6 +45,10 @@ class LoadWatch:
     def progress(self) -> Progress:
         """How far the load is now."""
         return self._progress.at(time.monotonic())
+
+    def phases(self, until: float) -> list[tuple[LoadPhase, float]]:
+        """What the load has done until then, each with its seconds."""
+        return self._progress.phases(until)
 
     def take_line(self, line: str) -> None:
         """Takes a line of the worker's log."""

@@ -105,6 +105,7 @@ class NannyLink:
                 "env": dict(launch.env),
                 "cwd": str(Path.cwd()),
                 "temporary": str(launch.identity.temporary),
+                "stop_signal": int(launch.stop_signal),
             }
         )
 
@@ -125,7 +126,7 @@ class NannyLink:
             yield json.loads(line)
 
     def stop(self, grace_seconds: float) -> None:
-        """Asks for SIGTERM now and SIGKILL after the grace; repeated, the earlier end counts."""
+        """Asks for the stop signal now and SIGKILL after the grace; repeated, the earlier end counts."""
         self._send({"op": "stop", "grace_seconds": grace_seconds})
 
     def hang_up(self) -> None:

@@ -115,9 +115,8 @@ class LoadProgress:
 
     def __init__(self, at: float) -> None:
         self._phase = LoadPhase.ENGINE_START
-        self._been = {self._phase}
+        self._began_at = {self._phase: at}
         self._percent: int | None = None
-        self._since = at
         self._progress_at = at
         self._counted_bytes = 0
         self._counted_cpu_seconds = 0.0
@@ -127,9 +126,9 @@ class LoadProgress:
         reading = read_line(line)
         if reading is None:
             return False
-        if reading.phase not in self._been:
-            self._been.add(reading.phase)
-            self._phase, self._percent, self._since = reading.phase, reading.percent, at
+        if reading.phase not in self._began_at:
+            self._began_at[reading.phase] = at
+            self._phase, self._percent = reading.phase, reading.percent
         elif reading.phase is self._phase and (reading.percent or 0) > (self._percent or 0):
             self._percent = reading.percent
         else:
@@ -151,4 +150,10 @@ class LoadProgress:
 
     def at(self, at: float) -> Progress:
         """How far it is."""
-        return Progress(self._phase, self._percent, at - self._since)
+        return Progress(self._phase, self._percent, at - self._began_at[self._phase])
+
+    def phases(self, at: float) -> list[tuple[LoadPhase, float]]:
+        """What it has done so far, each with the seconds that it took."""
+        begun = [*self._began_at.items()]
+        ends = [*(began_at for _, began_at in begun[1:]), at]
+        return [(phase, end - began_at) for (phase, began_at), end in zip(begun, ends, strict=True)]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import anyio
 import httpx
 
+from local_llm.catalog.card import Engine
 from local_llm.worker.launch import Identity
 from local_llm.worker.probe import client
 
@@ -43,6 +44,9 @@ class Pulse:
         """Returns when the worker is lost: what happened, to follow "its worker"."""
         unanswered = 0
         every_seconds = min(_EVERY_SECONDS, self._unresponsive_seconds or _EVERY_SECONDS)
+        path = self._identity.ready_path
+        # What another's server means by it is not known: that it answers is enough.
+        dead = None if self._identity.card.engine is Engine.COMMAND else _ENGINE_DEAD
         async with client(self._identity, timeout_seconds=None) as http:
             while unanswered < _PROBES:
                 if not unanswered:
@@ -50,17 +54,17 @@ class Pulse:
                 if self._look is not None:
                     self._look()
                 status = await self._status(http) if self._unresponsive_seconds else 200
-                if status == _ENGINE_DEAD:
+                if status is not None and status == dead:
                     return "said that its engine is dead (GET /health: 503)"
                 unanswered = unanswered + 1 if status is None else 0
-        return f"did not answer GET /health for {self._unresponsive_seconds:g} s (stop.unresponsive_seconds)"
+        return f"did not answer GET {path} for {self._unresponsive_seconds:g} s (stop.unresponsive_seconds)"
 
     async def _status(self, http: httpx.AsyncClient) -> int | None:
         """Of one answer; None if there was none in this probe's share of the time."""
         with anyio.move_on_after(self._unresponsive_seconds / _PROBES):
             while True:
                 try:
-                    return (await http.get("/health")).status_code
+                    return (await http.get(self._identity.ready_path)).status_code
                 except httpx.HTTPError:  # noqa: PERF203 - it waits anyway
                     await anyio.sleep(_REFUSED_PAUSE_SECONDS)
         return None

@@ -65,7 +65,10 @@ class ReadAhead:
         """In a thread. Ends when all is read, the load reads itself, or another model is next."""
         budget = int(host_memory().free_bytes * MEMORY_SHARE)
         read_bytes = 0
-        for piece_bytes in pieces(card.path, local_only=self._mode == "local"):
+        folders = (card.path, *(adapter.path for adapter in card.adapters))
+        for piece_bytes in (
+            size for each in folders for size in pieces(each, local_only=self._mode == "local")
+        ):
             read_bytes += piece_bytes
             if read_bytes > budget or not self._is_next(card):
                 break
@@ -79,11 +82,12 @@ def pieces(folder: Path, *, local_only: bool) -> Iterator[int]:
     """Reads a model's weight files; yields the size of each piece when it is read.
 
     Args:
-        folder: the model's.
+        folder: the model's; or its one file.
         local_only: leave those out that lie on another machine.
     """
     buffer = memoryview(bytearray(_PIECE_BYTES))
-    for file in sorted({each for pattern in _WEIGHTS for each in folder.glob(pattern)}):
+    files = {each for pattern in _WEIGHTS for each in folder.glob(pattern)}
+    for file in [folder] if folder.is_file() else sorted(files):
         try:
             if local_only and is_remote(file):
                 continue

@@ -147,6 +147,10 @@ class Template:
             self._theirs.close()
             self._socket.close()
 
+    def retire(self) -> None:
+        """Ends it: workers that were forked from it live on."""
+        self._become(Gone("its settings have changed", unfit=False))
+
     async def fork(self, control_fd: int, log_fd: int) -> ForkedNanny | None:
         """A nanny with these two descriptors; None if the template cannot, which is logged."""
         async with self._asking, self._strays.expecting_child() as expect:

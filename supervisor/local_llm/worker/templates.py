@@ -18,8 +18,10 @@ from anyio.abc import TaskGroup
 
 from local_llm import gpu
 from local_llm.catalog.card import Engine, ModelCard
+from local_llm.engine_settings import EngineSettings
 from local_llm.gpu import Device
-from local_llm.settings import EngineSettings, Settings
+from local_llm.settings import Settings
+from local_llm.worker.chat_command import serves_itself
 from local_llm.worker.command import python_of
 from local_llm.worker.environment import OWN_VARIABLES, shared_environment
 from local_llm.worker.launch import Launch
@@ -86,12 +88,35 @@ class Templates:
     async def prepare(self, cards: Iterable[ModelCard]) -> None:
         """Makes those that the models will need, one after the other: the costliest start first."""
         for card in cards:
+            if card.engine is Engine.COMMAND or serves_itself(card):
+                continue
             self._architectures.setdefault(card.engine, set()).update(filter(None, [card.architecture]))
         devices = await anyio.to_thread.run_sync(gpu.devices)
         for engine in sorted(self._architectures, key=list(Engine).index):
             template = self._make(self._plan(engine, devices))
             if template is not None:
                 await template.made.wait()
+
+    def use(self, settings: Settings) -> None:
+        """Takes changed settings in: a template that they make useless goes, one that they want is made."""
+        before, self._settings = self._settings, settings
+        if before.engines != settings.engines:
+            self._given_up.clear()
+            self._made.clear()
+            self._tasks.start_soon(self._renew)
+
+    async def _renew(self) -> None:
+        devices = await anyio.to_thread.run_sync(gpu.devices)
+        for engine in self._architectures:
+            plan, template = self._plan(engine, devices), self._templates.get(engine)
+            if template is None:
+                self._make(plan)
+            elif not template.plan.suits(plan) or self._off(engine):
+                template.retire()
+
+    def _off(self, engine: Engine) -> bool:
+        settings = self._settings.engine_settings(engine)
+        return not isinstance(settings, EngineSettings) or settings.warm == "off"
 
     async def ready_for(self, launch: Launch) -> None:
         """Returns when it is decided whether there is a template for it, or that has taken too long."""
@@ -138,10 +163,7 @@ class Templates:
     def _plan_of(self, launch: Launch) -> Plan | None:
         """What its template is made of; None if it is to start cold."""
         card = launch.identity.card
-        engine = self._settings.engine_settings(card.engine)
-        if not isinstance(engine, EngineSettings) or engine.warm == "off":
-            return None
-        if not self._trust.may_fork(card.id):
+        if serves_itself(card) or self._off(card.engine) or not self._trust.may_fork(card.id):
             return None
         plan = self._plan(card.engine, launch.devices)
         return plan if plan.suits(Plan(card.engine, launch.argv[0], _shared(launch.env))) else None
@@ -187,15 +209,15 @@ class Templates:
             await template.live()
         del self._templates[engine]
         match template.state:
-            case Gone(reason, unfit) if unfit or self._made[engine] >= _MOST_MADE:
+            case Gone(reason, unfit) if unfit or self._made.get(engine, 0) >= _MOST_MADE:
                 self._given_up.add(engine)
                 last = "".join(f"\n  {line}" for line in template.last_lines)
                 logger.warning(
                     "no warm template of %s, its workers start cold: %s%s", engine.value, reason, last
                 )
             case Gone(reason):
-                logger.info("the warm template of %s is made anew: %s", engine.value, reason)
-                self._make(template.plan)
+                if self._make(self._plan(engine, await anyio.to_thread.run_sync(gpu.devices))):
+                    logger.info("the warm template of %s is made anew: %s", engine.value, reason)
 
     async def _announce(self, template: Template) -> None:
         await template.made.wait()

@@ -90,26 +90,36 @@ def _named_after(pids: Collection[int]) -> list[str]:
 
 def unlink_unmapped(names: Iterable[str]) -> list[str]:
     """Unlinks those shared-memory segments that no living process has mapped; returns them."""
-    left = {name for name in names if "/" not in name and (_SHARED_MEMORY / name).exists()}
+    left = {name: inode for name in names if "/" not in name and (inode := _inode(name)) is not None}
     if left:
-        left -= _mapped()
+        mapped = _mapped()
+        left = {name: inode for name, inode in left.items() if inode not in mapped}
     for name in left:
         with suppress(OSError):
             (_SHARED_MEMORY / name).unlink()
     return sorted(left)
 
 
-def _mapped() -> set[str]:
-    """Names of all shared-memory segments that any process has mapped."""
-    mapped: set[str] = set()
+def _inode(name: str) -> int | None:
+    try:
+        return (_SHARED_MEMORY / name).stat().st_ino
+    except OSError:
+        return None
+
+
+def _mapped() -> set[int]:
+    """Inodes of all shared-memory segments that any process has mapped.
+
+    Not their names: a semaphore is made under another one (`nanny/proc.py` says how).
+    """
+    mapped: set[int] = set()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
             for line in (entry / "maps").read_text(errors="surrogateescape").splitlines():
-                _, found, name = line.partition(f"{_SHARED_MEMORY}/")
-                if found:
-                    mapped.add(name)
+                if f" {_SHARED_MEMORY}/" in line:
+                    mapped.add(int(line.split(maxsplit=5)[4]))
     return mapped
 
 

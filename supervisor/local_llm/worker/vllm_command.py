@@ -1,18 +1,26 @@
-"""The command line of a vLLM worker. Pure but for one file: what the user gave vLLM with `--config`."""
+"""The command line of a vLLM worker.
+
+Pure but for what the user gave vLLM with `--config`, the names of the files in the model's folder, and,
+with several GPUs, what these files hold.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
+from local_llm.footprint.budget import MOST_UTILIZATION
+from local_llm.footprint.parallel import tensor_parallel_size
 from local_llm.gpu import Device, host_memory
 from local_llm.settings import Settings
-from local_llm.worker import vllm_start
-from local_llm.worker.arguments import in_config_file, is_set, number_of
+from local_llm.worker import model_gpus, vllm_start
+from local_llm.worker.adapter_args import adapter_args
+from local_llm.worker.arguments import in_config_file, is_set, number_of, value_of
+from local_llm.worker.audio import audio_args
+from local_llm.worker.family_args import args_of_family
 from local_llm.worker.launch import HOST, Identity
 
-# vLLM's own default. Above it, what it does not count (CUDA contexts, NCCL, fragmentation) has no room.
-_MOST_UTILIZATION = 0.92
 # Below it vLLM's own message, which says how much is free, is the best answer.
 _LEAST_UTILIZATION = 0.05
 
@@ -29,25 +37,39 @@ def vllm_args(
         user_args: those of the engine's and the model's settings, which follow these.
     """
     card = identity.card
+    model = settings.model_settings(card.id)
     user_args = [*in_config_file(user_args), *user_args]
     args = ["-m", "local_llm_worker.vllm_serve", str(card.path.absolute())]
     args += ["--served-model-name", *card.served_names]
     args += ["--host", HOST, "--port", str(identity.port)]
     args += ["--middleware", "local_llm_worker.key_guard.KeyGuard"]
+    args += audio_args(card)
+    args += vllm_start.template_args(card.path.absolute(), _names_in(card.path), user_args)
     if not is_set(user_args, "--max-model-len"):
         # The model's own context if it fits, else the longest that does: it comes up on a desktop GPU.
-        args += ["--max-model-len", "auto"]
+        args += ["--max-model-len", "auto" if model.context is None else str(model.context)]
+    if model.dtype is not None and not is_set(user_args, "--dtype"):
+        args += ["--dtype", model.dtype]
+    if value_of(user_args, "--tensor-parallel-size", "-tp") is None:
+        gpus = model_gpus.count(model)
+        if gpus is None and (fitting := tensor_parallel_size(card, settings, devices)) > 1:
+            gpus = fitting
+        args += [] if gpus is None else ["--tensor-parallel-size", str(gpus)]
+    args += args_of_family(card, settings, user_args)
+    if model.trust_remote_code and not is_set(user_args, "--trust-remote-code"):
+        args.append("--trust-remote-code")
     if not is_set(user_args, "--disable-uvicorn-access-log"):
         # The supervisor logs every request; these lines would only push the telling ones out of the
         # last lines that a failure shows. (Prompts are logged by neither, unless the user asks vLLM to.)
         args.append("--disable-uvicorn-access-log")
+    args += adapter_args(card, user_args)
     if devices:
         if not is_set(user_args, "--gpu-memory-utilization"):
             share = gpu_memory_utilization(
-                devices[: _gpus_used(user_args)], settings.engines.vllm.gpu_memory_reserve_bytes
+                devices[: _gpus_used([*args, *user_args])], settings.engines.vllm.gpu_memory_reserve_bytes
             )
             args += ["--gpu-memory-utilization", f"{share:.3f}"]
-        args += vllm_start.profile_args(settings.engines.vllm.start, user_args)
+        args += vllm_start.profile_args(model.start or settings.engines.vllm.start, user_args)
         if not is_set(user_args, "--safetensors-load-strategy"):
             args += vllm_start.prefetch_args(card.size_bytes, host_memory().free_bytes)
     elif not is_set(user_args, "--enforce-eager"):
@@ -56,8 +78,15 @@ def vllm_args(
     return args
 
 
+def _names_in(folder: Path) -> frozenset[str]:
+    try:
+        return frozenset(each.name for each in folder.iterdir())
+    except OSError:  # gone since it was found; vLLM says it better
+        return frozenset()
+
+
 def _gpus_used(args: Sequence[str]) -> int:
-    """How many GPUs one worker spreads over, by the user's arguments."""
+    """How many GPUs one worker spreads over, by its arguments."""
     return number_of(args, "--tensor-parallel-size", "-tp") * number_of(
         args, "--pipeline-parallel-size", "-pp"
     )
@@ -77,4 +106,4 @@ def gpu_memory_utilization(devices: Sequence[Device], reserve_bytes: int) -> flo
         a share between 0.05 and 0.92, rounded down to thousandths.
     """
     share = min((each.free_bytes - reserve_bytes) / each.total_bytes for each in devices)
-    return min(max(math.floor(share * 1000) / 1000, _LEAST_UTILIZATION), _MOST_UTILIZATION)
+    return min(max(math.floor(share * 1000) / 1000, _LEAST_UTILIZATION), MOST_UTILIZATION)

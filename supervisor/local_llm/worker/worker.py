@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable
 
 import anyio
@@ -21,7 +22,7 @@ from local_llm.worker.nanny_link import Event, NannyLink
 from local_llm.worker.outcome import Ended, Outcome
 from local_llm.worker.phases import Lifecycle, Phase
 from local_llm.worker.probe import Probe
-from local_llm.worker.progress import Progress
+from local_llm.worker.progress import LoadPhase, Progress
 from local_llm.worker.pulse import Pulse
 from local_llm.worker.strays import Strays
 from local_llm.worker.templates import Templates
@@ -82,6 +83,7 @@ class Worker:
         self._nanny_finished = False
         self._left: set[int] = set()  # processes whose nanny was killed
         self._kill_at = math.inf
+        self._ready_at = math.inf
         self._started = anyio.Event()
         self._ready = anyio.Event()
         self._stopping = anyio.Event()
@@ -117,6 +119,11 @@ class Worker:
     def progress(self) -> Progress:
         """How far its load is; for showing."""
         return self._watch.progress
+
+    @property
+    def load_phases(self) -> list[tuple[LoadPhase, float]]:
+        """What its load did until it was ready, or until now, each with its seconds; for showing."""
+        return self._watch.phases(min(self._ready_at, time.monotonic()))
 
     @property
     def nanny_pid(self) -> int | None:
@@ -156,7 +163,7 @@ class Worker:
     def _failed(self, what_happened: str, *, by_others: bool) -> LoadFailed:
         """The error; another one if the template may be to blame: nothing usual explains it."""
         lines = self._tail.last(MAX_LINES)
-        error = load_failure(self.card.id, what_happened, lines)
+        error = load_failure(self.card.id, what_happened, lines, folder=self.card.path)
         if by_others or recognised(lines) is not None:
             return error
         self._templates.failed(self.card.id, warm=self._warm)
@@ -218,7 +225,8 @@ class Worker:
             race.start_soon(_cancel_when, self._stopping, race.cancel_scope)
             race.start_soon(until_over)
             await self._started.wait()
-            failure = await Probe(self._identity).until_answered()
+            assert self._link is not None  # noqa: S101 - it told that the program was started
+            failure = await Probe(self._identity, self._link.pid).until_answered()
             # While it lives for certain: which of its processes NVML shows is the proof of their end later.
             await anyio.to_thread.run_sync(self._look)
             race.cancel_scope.cancel()
@@ -227,6 +235,7 @@ class Worker:
             return "was stopped while it was loading" if ended.asked else ended.in_words()
         if failure is None:
             self._life.enter(Phase.READY, "answers to its key and serves its model")
+            self._ready_at = time.monotonic()
             self._ready.set()
         return failure
 

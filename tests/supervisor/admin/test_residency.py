@@ -185,7 +185,7 @@ async def test_the_folder_of_the_default_model_is_followed(
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
             chosen = ResidencySettings(default_model="a")
-            tasks.start_soon(residency.load_unasked, chosen, world, world)
+            tasks.start_soon(residency.load_unasked, lambda: chosen, world, world)
             await world.looked(5)
             assert world.told == []
             for found in (version(1), version(2), ModelNotFound("gone"), version(2)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local_llm.catalog.card import BrokenModel, Kind, ModelCard
+from local_llm.catalog.card import BrokenModel, Engine, Kind, ModelCard
 from local_llm.catalog.records import examine_location
 from local_llm.catalog.walk import Location
 from local_llm.settings import ModelSettings, Settings
@@ -112,11 +112,71 @@ def test_duplicates_are_counted_once(tmp_path: Path) -> None:
     assert "its weights are Python pickles (.bin), not safetensors" not in card.evidence
 
 
-def test_pickles_are_served_and_noted(tmp_path: Path) -> None:
-    """Pickled weights work, and the evidence says that they are pickles."""
-    card = _card(write(tmp_path / "old", {"config.json": BERT, "pytorch_model.bin": b"12345"}))
+def test_pickles_alone_are_served_only_if_they_may_be(tmp_path: Path) -> None:
+    """They can run code: the reason says how to allow them, and then the evidence says what they are."""
+    folder = write(tmp_path / "old", {"config.json": BERT, "pytorch_model.bin": b"12345"})
+    reason = _reason(folder)
+    assert "only pickled weights (pytorch_model.bin)" in reason
+    assert 'models: {"old": {allow_pickle: true}}' in reason
+    card = _card(folder, models={"o*": ModelSettings(allow_pickle=True)})
     assert card.size_bytes == 5
     assert "its weights are Python pickles (.bin), not safetensors" in card.evidence
+
+
+@pytest.mark.parametrize("preparation", ["preprocessor_config.json", "processor_config.json"])
+def test_what_takes_images_shows_it(tmp_path: Path, preparation: str) -> None:
+    """A part for images in config.json, and the file that says how they are prepared."""
+    config = {"architectures": ["NewVLForConditionalGeneration"], "vision_config": {"depth": 2}}
+    folder = chat_model(tmp_path / "vl", **{"config.json": config, preparation: {}})
+    card = _card(folder)
+    assert card.kind is Kind.VISION_LANGUAGE
+    assert f"config.json has a part for images, and {preparation} is there" in card.evidence
+    (folder / preparation).unlink()
+    assert _card(folder).kind is Kind.CHAT
+
+
+@pytest.mark.parametrize(
+    ("params", "kind", "architecture"),
+    [
+        (
+            {"dim": 8, "vision_encoder": {"hidden_size": 8}},
+            Kind.VISION_LANGUAGE,
+            "PixtralForConditionalGeneration",
+        ),
+        (
+            {"multimodal": {"whisper_model_args": {"encoder_args": {"dim": 8}}}},
+            Kind.CHAT,
+            "VoxtralForConditionalGeneration",
+        ),
+        (
+            {"multimodal": {"whisper_model_args": {"encoder_args": {"dim": 8, "causal": True}}}},
+            Kind.TRANSCRIPTION,
+            "VoxtralRealtimeGeneration",
+        ),
+        ({"dim": 8, "multimodal": 7}, Kind.CHAT, None),
+    ],
+)
+def test_mistrals_format_is_multimodal_too(
+    tmp_path: Path, params: dict[str, Any], kind: Kind, architecture: str | None
+) -> None:
+    """params.json has no class, and vLLM makes one of what it has."""
+    files = {"params.json": params, "tekken.json": {}, "consolidated.safetensors": b"weights"}
+    card = _card(write(tmp_path / "m", files))
+    assert (card.kind, card.architecture) == (kind, architecture)
+
+
+def test_a_part_of_a_diffusion_pipeline(tmp_path: Path) -> None:
+    """A folder of its own, such as unet/, says by its class that it is no model by itself."""
+    config = {"_class_name": "UNet2DConditionModel", "_diffusers_version": "0.30.0"}
+    folder = write(tmp_path / "unet", {"config.json": config, "diffusion_pytorch_model.safetensors": b"w"})
+    assert "part of a diffusion pipeline (UNet2DConditionModel)" in _reason(folder)
+
+
+def test_the_settings_choose_a_kind(tmp_path: Path) -> None:
+    """The card has it, the engine follows, and the evidence says whose word it is."""
+    card = _card(chat_model(tmp_path / "m"), models={"m": ModelSettings(kind=Kind.EMBEDDING)})
+    assert (card.kind, card.engine) == (Kind.EMBEDDING, Engine.TRANSFORMERS)
+    assert "the settings choose embedding as its kind" in card.evidence
 
 
 def test_all_shards_are_counted(tmp_path: Path) -> None:
@@ -127,10 +187,11 @@ def test_all_shards_are_counted(tmp_path: Path) -> None:
 def test_leftovers_of_another_export_do_not_matter(tmp_path: Path) -> None:
     """Without an index, one complete numbered set is enough."""
     names = ["pytorch_model-00001-of-00002.bin", "pytorch_model-00000-of-00002.bin"]
+    allowed = {"m": ModelSettings(allow_pickle=True)}
     folder = write(tmp_path / "m", {"config.json": BERT, **dict.fromkeys(names, b"1")})
-    assert _card(folder).size_bytes == 2
+    assert _card(folder, models=allowed).size_bytes == 2
     write(folder, {"pytorch_model-00001-of-00009.bin": b"1"})
-    assert _card(folder).size_bytes == 2
+    assert _card(folder, models=allowed).size_bytes == 2
 
 
 def test_a_changed_file_changes_the_fingerprint(tmp_path: Path) -> None:
@@ -193,16 +254,16 @@ _WHOLE = {"config.json": LLAMA, "model.safetensors": b"w"}
         ({"model_index.json": {}, "unet/model.safetensors": b"w"}, "it is a diffusion pipeline"),
         (
             {"adapter_config.json": {"base_model_name_or_path": "a/base"}, "adapter_model.safetensors": b"w"},
-            "it is an adapter of a/base (adapter_config.json), not a whole model",
+            "it is an adapter of type None; only LoRA is served",
         ),
         ({"config.json": LLAMA, "adapter_model.safetensors": b"w"}, "it has only an adapter's weights"),
-        ({"model-Q4.gguf": b"w"}, "it has only GGUF files (model-Q4.gguf)"),
-        ({"config.json": LLAMA, "model-Q4.gguf": b"w"}, "it has only GGUF weights (model-Q4.gguf)"),
+        ({"model-Q4.gguf": b"w"}, "model-Q4.gguf is damaged or incomplete"),
+        ({"config.json": LLAMA, "model-Q4.gguf": b"what"}, "model-Q4.gguf is not a GGUF file"),
         ({"config.json": BERT, "onnx/model.onnx": b"w"}, "it has only ONNX weights (onnx/)"),
         ({"config.json": BERT, "tf_model.h5": b"w"}, "it has only TensorFlow weights (tf_model.h5)"),
         (
-            {**_WHOLE, "config.json": {"architectures": ["WhisperForConditionalGeneration"]}},
-            "WhisperForConditionalGeneration is made for speech recognition, which is not served",
+            {**_WHOLE, "config.json": {"architectures": ["VitsModel"]}},
+            "VitsModel is made for speech synthesis, which is not served",
         ),
     ],
 )
@@ -214,7 +275,7 @@ def test_reasons(tmp_path: Path, files: Mapping[str, object], reason: str) -> No
 def test_reasons_are_clean_text(tmp_path: Path) -> None:
     """A reason goes into JSON: neither a file's name nor a field makes it unprintable or endless."""
     assert _reason(write(tmp_path / "a", {"config.json": LLAMA, os.fsdecode(b"\xff\n.gguf"): b"w"})) == (
-        "it has only GGUF weights (??.gguf); safetensors are needed"
+        "a GGUF file's name holds characters that cannot be printed: rename it"
     )
     adapter = {"adapter_config.json": {"base_model_name_or_path": "b" * 10_000}}
     assert len(_reason(write(tmp_path / "b", adapter))) < 1000

@@ -53,6 +53,9 @@ _FILES: dict[str, st.SearchStrategy[Any]] = {
         is_encoder_decoder=st.booleans(),
         max_position_embeddings=_SIZES,
         text_config=_objects(n_positions=_SIZES),
+        vision_config=_ANYTHING,
+        _class_name=_NAMES,
+        _diffusers_version=_ANYTHING,
     ),
     "modules.json": st.lists(_objects(type=_TYPES, path=_NAMES), max_size=3) | _ANYTHING,
     "model.safetensors.index.json": _objects(weight_map=st.dictionaries(st.text(max_size=3), _NAMES)),
@@ -60,7 +63,11 @@ _FILES: dict[str, st.SearchStrategy[Any]] = {
     "sentence_bert_config.json": _objects(max_seq_length=_SIZES),
     "tokenizer_config.json": _objects(chat_template=st.text(max_size=3)),
     "adapter_config.json": _objects(base_model_name_or_path=_NAMES),
-    "params.json": _ANYTHING,
+    "params.json": _objects(
+        vision_encoder=_ANYTHING,
+        multimodal=_objects(whisper_model_args=_objects(encoder_args=_objects(causal=st.booleans()))),
+    ),
+    "preprocessor_config.json": _ANYTHING,
 }
 
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.util
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from local_llm.catalog import architectures
 from local_llm.catalog.card import Engine, Kind
 from local_llm.catalog.files import Unservable
 from local_llm.catalog.kinds import Decision, Signs, decide
@@ -13,6 +18,8 @@ from local_llm.catalog.kinds import Decision, Signs, decide
 TEMPLATE = "tokenizer_config.json has a chat template"
 CHAT, BASE, EMBEDDING = Kind.CHAT, Kind.BASE, Kind.EMBEDDING
 RERANKER, CLASSIFIER = Kind.RERANKER, Kind.CLASSIFIER
+VISION_LANGUAGE, TRANSCRIPTION = Kind.VISION_LANGUAGE, Kind.TRANSCRIPTION
+IMAGES = "config.json has a part for images"
 
 
 def _decide(default_engine: Engine = Engine.VLLM, **signs: Any) -> Decision:
@@ -85,8 +92,9 @@ def _decide(default_engine: Engine = Engine.VLLM, **signs: Any) -> Decision:
         ),
         # 8, 9: language models with and without a template
         (CHAT, TEMPLATE, {"architecture": "LlamaForCausalLM", "template": TEMPLATE}),
-        (CHAT, TEMPLATE, {"architecture": "Gemma3ForConditionalGeneration", "template": TEMPLATE}),
         (CHAT, TEMPLATE, {"architecture": "ChatGLMModel", "template": TEMPLATE}),
+        (CHAT, TEMPLATE, {"architecture": "Qwen2AudioForConditionalGeneration", "template": TEMPLATE}),
+        (CHAT, TEMPLATE, {"architecture": "VoxtralForConditionalGeneration", "template": TEMPLATE}),
         (CHAT, "Mistral's own format", {"mistral_format": True, "template": "params.json"}),
         (BASE, "no chat template was found", {"architecture": "GPT2LMHeadModel"}),
         (BASE, "no chat template was found", {"architecture": "LlamaForCausalLM"}),
@@ -94,6 +102,75 @@ def _decide(default_engine: Engine = Engine.VLLM, **signs: Any) -> Decision:
             CHAT,
             'name contains "Instruct"',
             {"name": "Falcon-7B-Instruct", "architecture": "FalconForCausalLM"},
+        ),
+        # those that take images: by vLLM's list, else by their configuration
+        (
+            VISION_LANGUAGE,
+            "it takes images",
+            {"architecture": "Gemma3ForConditionalGeneration", "template": TEMPLATE},
+        ),
+        (VISION_LANGUAGE, TEMPLATE, {"architecture": "InternVLChatModel", "template": TEMPLATE}),
+        (VISION_LANGUAGE, TEMPLATE, {"architecture": "Qwen2_5OmniModel", "template": TEMPLATE}),
+        (VISION_LANGUAGE, TEMPLATE, {"architecture": "Phi3VForCausalLM", "template": TEMPLATE}),
+        (
+            VISION_LANGUAGE,
+            "it takes images",
+            {
+                "architecture": "PixtralForConditionalGeneration",
+                "mistral_format": True,
+                "template": "params.json",
+            },
+        ),
+        (
+            VISION_LANGUAGE,
+            "vLLM has a chat template for it",
+            {"architecture": "DeepseekOCRForCausalLM"},
+        ),
+        (
+            VISION_LANGUAGE,
+            IMAGES,
+            {"architecture": "NewVLForConditionalGeneration", "template": TEMPLATE, "images": IMAGES},
+        ),
+        (
+            VISION_LANGUAGE,
+            'name contains "Instruct"',
+            {"name": "Llava-Instruct", "architecture": "LlavaForConditionalGeneration"},
+        ),
+        (CHAT, TEMPLATE, {"architecture": "Gemma3ForCausalLM", "template": TEMPLATE, "images": IMAGES}),
+        (BASE, "no chat template was found", {"architecture": "LlavaForConditionalGeneration"}),
+        (
+            EMBEDDING,
+            'name contains "Embedding"',
+            {
+                "name": "Qwen3-VL-Embedding-2B",
+                "architecture": "Qwen3VLForConditionalGeneration",
+                "template": TEMPLATE,
+            },
+        ),
+        # transcription, though it is an encoder-decoder or has a template
+        (
+            TRANSCRIPTION,
+            "it is made for transcription",
+            {"architecture": "WhisperForConditionalGeneration", "encoder_decoder": True},
+        ),
+        (
+            TRANSCRIPTION,
+            "architectures[0] is Qwen3ASRForConditionalGeneration",
+            {"architecture": "Qwen3ASRForConditionalGeneration", "template": TEMPLATE},
+        ),
+        (
+            TRANSCRIPTION,
+            "Mistral's own format",
+            {
+                "architecture": "VoxtralRealtimeGeneration",
+                "mistral_format": True,
+                "template": "params.json",
+            },
+        ),
+        (
+            CLASSIFIER,
+            "3 labels",
+            {"architecture": "BartForSequenceClassification", "encoder_decoder": True, "labels": 3},
         ),
         # the name alone
         (CHAT, 'name contains "chatglm"', {"name": "chatglm3-6b"}),
@@ -124,6 +201,8 @@ def test_kind(kind: Kind, evidence: str, signs: dict[str, Any]) -> None:
         ({"modules": ("Pooling",)}, Engine.TRANSFORMERS),
         ({"architecture": "BertForSequenceClassification", "labels": 1}, Engine.TRANSFORMERS),
         ({"architecture": "BertForSequenceClassification", "labels": 5}, Engine.TRANSFORMERS),
+        ({"architecture": "WhisperForConditionalGeneration"}, Engine.VLLM),
+        ({"architecture": "Qwen2VLForConditionalGeneration", "template": TEMPLATE}, Engine.VLLM),
     ],
 )
 def test_engine_follows_kind(kind_signs: dict[str, Any], engine: Engine) -> None:
@@ -149,7 +228,22 @@ def test_settings_overrule_the_engine_and_say_so() -> None:
 @pytest.mark.parametrize(
     ("signs", "reason"),
     [
-        ({"architecture": "WhisperForConditionalGeneration"}, "speech recognition"),
+        ({"architecture": "Wav2Vec2ForCTC"}, "speech recognition"),
+        ({"architecture": "Speech2TextForConditionalGeneration"}, "speech recognition"),
+        ({"architecture": "SpeechT5ForTextToSpeech"}, "speech synthesis"),
+        ({"architecture": "VitsModel"}, "speech synthesis"),
+        ({"architecture": "MusicgenForConditionalGeneration"}, "speech synthesis"),
+        ({"architecture": "HubertModel"}, "sounds"),
+        ({"architecture": "ViTModel"}, "vision"),
+        ({"architecture": "GroundingDinoForObjectDetection"}, "vision"),
+        ({"architecture": "OpenVLAForActionPrediction"}, "movements"),
+        ({"architecture": "BertForQuestionAnswering"}, "question answering"),
+        ({"architecture": "HF_ColBERT"}, "multi-vector"),
+        ({"architecture": "MarianMTModel"}, "encoder-decoder"),
+        ({"architecture": "T5Model"}, "encoder-decoder"),
+        ({"architecture": "Florence2ForConditionalGeneration"}, "encoder-decoder"),
+        ({"architecture": "BartForConditionalGeneration"}, "encoder-decoder"),
+        ({"architecture": "NewForConditionalGeneration", "encoder_decoder": True}, "encoder-decoder"),
         ({"architecture": "T5ForConditionalGeneration", "encoder_decoder": True}, "encoder-decoder"),
         ({"architecture": "ViTForImageClassification"}, "vision"),
         ({"architecture": "Qwen2ForRewardModel"}, "reward modelling"),
@@ -170,3 +264,48 @@ def test_an_encoder_decoder_that_pools_is_served() -> None:
     """sentence-t5 is an encoder-decoder by its configuration and an embedding model by its modules."""
     decision = _decide(architecture="T5EncoderModel", encoder_decoder=True, modules=("Pooling",))
     assert decision.kind is Kind.EMBEDDING
+
+
+def test_settings_overrule_the_kind_and_the_engine_follows() -> None:
+    """A kind in the settings needs no agreement of the folder, not even that it is served at all."""
+    signs = Signs(name="m", architecture="BertForTokenClassification")
+    decision = decide(signs, default_engine=Engine.VLLM, chosen_kind=Kind.EMBEDDING)
+    assert (decision.kind, decision.engine) == (Kind.EMBEDDING, Engine.TRANSFORMERS)
+    assert decision.evidence[-1] == "the settings choose embedding as its kind"
+    both = decide(signs, default_engine=Engine.VLLM, chosen_kind=Kind.EMBEDDING, chosen_engine=Engine.VLLM)
+    assert (both.kind, both.engine) == (Kind.EMBEDDING, Engine.VLLM)
+
+
+def _registered(source: str, dictionary: str) -> dict[str, tuple[str, str]]:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == dictionary:
+            registered: dict[str, tuple[str, str]] = ast.literal_eval(node.value)
+            return registered
+    raise AssertionError(f"no {dictionary}")
+
+
+@pytest.mark.engines
+def test_the_facts_are_those_of_the_installed_vllm() -> None:
+    """Its registry, and which classes support transcription, read from its source."""
+    found = importlib.util.find_spec("vllm")
+    assert found is not None
+    assert found.origin is not None
+    models = Path(found.origin).parent / "model_executor" / "models"
+    registered = _registered((models / "registry.py").read_text(), "_MULTIMODAL_MODELS")
+    chats = architectures.IMAGE_CHAT | architectures.AUDIO_CHAT
+    assert chats | architectures.TRANSCRIPTION | architectures.NOT_CHATTING == set(registered)
+    assert not chats & architectures.TRANSCRIPTION
+    assert not architectures.IMAGE_CHAT & architectures.AUDIO_CHAT
+    transcribing = set()
+    for name, (module, class_name) in registered.items():
+        path = models / f"{module}.py"
+        source = path.read_text() if path.exists() else ""
+        bases = re.search(rf"^class {class_name}\((.*?)\):", source, re.MULTILINE | re.DOTALL)
+        if bases and "SupportsTranscription" in bases[1]:
+            transcribing.add(name)
+    inherited = {
+        "GraniteSpeechPlusForConditionalGeneration",
+        "Qwen3ASRRealtimeGeneration",
+        "VoxtralRealtimeGeneration",
+    }
+    assert transcribing == architectures.TRANSCRIPTION - inherited | architectures.TRANSCRIBE_TOO

@@ -29,7 +29,7 @@ def _broken(models_dir: Path) -> dict[str, str]:
 
 
 def test_plain_and_nested_folders(tmp_path: Path) -> None:
-    """One and two levels are models; three are not, nor are hidden folders and loose files."""
+    """One and two levels are models; three are not, nor are hidden folders and loose files but GGUF."""
     chat_model(tmp_path / "zeta")
     chat_model(tmp_path / "org" / "alpha")
     chat_model(tmp_path / "org" / "deep" / "beta")
@@ -37,7 +37,7 @@ def test_plain_and_nested_folders(tmp_path: Path) -> None:
     write(tmp_path, {"README.md": "x", "loose.gguf": b"x"})
     (tmp_path / "notes").mkdir()
     assert _ids(tmp_path) == ["org/alpha", "zeta"]
-    assert _broken(tmp_path) == {}
+    assert list(_broken(tmp_path)) == ["loose"]
 
 
 def test_folders_inside_a_model_are_its_own(tmp_path: Path) -> None:

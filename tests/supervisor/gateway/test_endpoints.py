@@ -9,27 +9,31 @@ import pytest
 
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.errors import LoadFailed, WrongKind
-from local_llm.gateway.endpoints import ENDPOINTS
+from local_llm.gateway.endpoints import ENDPOINTS, BodyForm
 
 
-def card(kind: Kind) -> ModelCard:
-    return ModelCard("m", Path("/m"), kind, Engine.VLLM, evidence=("config.json says so",))
+def card(kind: Kind, architecture: str | None = None) -> ModelCard:
+    evidence = ("config.json says so",)
+    return ModelCard("m", Path("/m"), kind, Engine.VLLM, evidence=evidence, architecture=architecture)
 
 
+CHAT = {
+    "/v1/chat/completions",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/tokenize",
+    "/detokenize",
+}
+AUDIO = {"/v1/audio/transcriptions", "/v1/audio/translations"}
 ANSWERED = {
-    Kind.CHAT: {
-        "/v1/chat/completions",
-        "/v1/completions",
-        "/v1/responses",
-        "/v1/messages",
-        "/v1/messages/count_tokens",
-        "/tokenize",
-        "/detokenize",
-    },
+    Kind.CHAT: CHAT | {"/v1/completions"},
+    Kind.VISION_LANGUAGE: CHAT | {"/v1/completions"},
     Kind.BASE: {"/v1/completions", "/tokenize", "/detokenize"},
     Kind.EMBEDDING: {"/v1/embeddings"},
     Kind.RERANKER: {"/v1/rerank", "/rerank", "/v2/rerank", "/v1/score", "/score"},
-    Kind.CLASSIFIER: set(),
+    Kind.CLASSIFIER: {"/v1/classify", "/classify"},
+    Kind.TRANSCRIPTION: AUDIO,
 }
 
 
@@ -43,6 +47,34 @@ def test_each_kind_answers_its_paths_and_no_other(kind: Kind, path: str) -> None
     with pytest.raises(WrongKind, match=r"config\.json says so") as caught:
         ENDPOINTS[path].check(card(kind))
     assert all(other in caught.value.message for other in ANSWERED[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "architecture", "further"),
+    [
+        (Kind.CHAT, "VoxtralForConditionalGeneration", AUDIO),
+        (Kind.VISION_LANGUAGE, "Gemma3nForConditionalGeneration", AUDIO),
+        (Kind.TRANSCRIPTION, "Qwen3ASRForConditionalGeneration", CHAT),
+        (Kind.TRANSCRIPTION, "WhisperForConditionalGeneration", set()),
+        (Kind.VISION_LANGUAGE, "Qwen2VLForConditionalGeneration", set()),
+        (Kind.EMBEDDING, "Gemma3nForConditionalGeneration", set()),
+    ],
+)
+def test_some_models_do_more_than_they_are_made_for(kind: Kind, architecture: str, further: set[str]) -> None:
+    """What chats and transcribes does both, whichever its kind is."""
+    answered = {path for path, each in ENDPOINTS.items() if each.answered_by(card(kind, architecture))}
+    assert answered == ANSWERED[kind] | further
+
+
+def test_a_score_asked_of_a_classifier() -> None:
+    """The refusal says where a classifier does answer."""
+    with pytest.raises(WrongKind, match="It answers /classify, /v1/classify"):
+        ENDPOINTS["/v1/score"].check(card(Kind.CLASSIFIER))
+
+
+def test_how_bodies_are_read() -> None:
+    """Sounds come as forms, everything else as JSON."""
+    assert {path for path, each in ENDPOINTS.items() if each.body is BodyForm.MULTIPART} == AUDIO
 
 
 def test_an_error_in_a_stream_is_an_event_of_its_own() -> None:

@@ -212,3 +212,110 @@ async def test_an_answer_that_comes_as_its_client_leaves_is_nobody_elses() -> No
     assert receiving.cancelled()
     assert wire.aborted
     assert pool.idle == []
+
+
+PIECE = b"x" * 65_536
+
+
+class Rest:
+    """A request's body in so many pieces, counted as they are taken."""
+
+    def __init__(self, count: int, error: OSError | None = None) -> None:
+        self.count, self.taken, self.error = count, 0, error
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for _ in range(self.count):
+            self.taken += 1
+            yield PIECE
+        if self.error is not None:
+            raise self.error
+
+
+@asynccontextmanager
+async def taking(read_bytes: int, answer: bytes) -> AsyncIterator[tuple[Connections, str, asyncio.Event]]:
+    """A worker that reads so much of a request, answers when told, and keeps the connection."""
+    may_answer, done = asyncio.Event(), asyncio.Event()
+    tasks: set[asyncio.Task[None] | None] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        tasks.add(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await reader.readexactly(len(HEAD) + read_bytes)
+            await may_answer.wait()
+            writer.write(answer)
+            await writer.drain()
+            await done.wait()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    connections = Connections()
+    try:
+        yield connections, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", may_answer
+    finally:
+        done.set()
+        may_answer.set()
+        connections.close()
+        server.close()
+        await server.wait_closed()
+        await asyncio.gather(*filter(None, tasks))
+
+
+async def test_the_rest_of_a_request_follows() -> None:
+    """All of it, and the connection is used again."""
+    rest = Rest(100)
+    async with taking(100 * len(PIECE), SIZED) as (connections, url, may_answer):
+        may_answer.set()
+        connection = await connections.to(url)
+        connection.send(HEAD, b"")
+        taker = Taker()
+        await connection.receive(taker, rest)
+        assert (taker.body, rest.taken) == (b"yes", 100)
+        assert await connections.to(url) is connection
+        connection.close()
+
+
+async def test_a_worker_that_does_not_read_is_not_sent_more() -> None:
+    """What is read of the rest is bounded by what the sockets hold; the answer comes through nevertheless."""
+    rest = Rest(10_000)
+    async with taking(0, SIZED) as (connections, url, may_answer):
+        connection = await connections.to(url)
+        connection.send(HEAD, b"")
+        taker = Taker()
+        receiving = asyncio.ensure_future(connection.receive(taker, rest))
+        await _until_paused(connection)
+        assert rest.taken < 1000
+        may_answer.set()
+        await receiving
+        assert taker.body == b"yes"
+        assert not connection.is_usable(0)
+
+
+async def _until_paused(connection: Connection) -> None:
+    while connection._drained is None:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+
+
+async def test_who_leaves_while_the_rest_is_sent_ends_it() -> None:
+    """A cancelled request reads no more of its body, and hangs up."""
+    rest = Rest(10_000)
+    async with taking(0, SIZED) as (connections, url, _):
+        connection = await connections.to(url)
+        connection.send(HEAD, b"")
+        receiving = asyncio.ensure_future(connection.receive(Taker(), rest))
+        await _until_paused(connection)
+        receiving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await receiving
+        assert rest.taken < 1000
+        assert not connection.is_usable(0)
+
+
+async def test_a_rest_that_cannot_be_read() -> None:
+    """It ends the request, and says why."""
+    async with taking(10 * len(PIECE), SIZED) as (connections, url, _):
+        connection = await connections.to(url)
+        connection.send(HEAD, b"")
+        with pytest.raises(ConnectionBroken, match="disk on fire"):
+            await connection.receive(Taker(), Rest(2, OSError("disk on fire")))

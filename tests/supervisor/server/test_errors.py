@@ -10,7 +10,7 @@ import anthropic
 import openai
 import pytest
 
-from local_llm.gateway.endpoints import ENDPOINTS
+from local_llm.gateway.endpoints import ENDPOINTS, BodyForm
 from tests.fake_engine import write_fake_model
 from tests.serving import Served
 from tests.supervisor.server.stage import CHAT, asking, loads, running
@@ -125,7 +125,7 @@ FITTING = {
     "base": {"base"},
     "embedder": {"embedding"},
     "reranker": {"reranker"},
-    "classifier": set[str](),
+    "classifier": {"classifier"},
 }
 
 
@@ -138,7 +138,10 @@ def test_the_wrong_kind_is_told_before_anything_is_switched(served: Served, mode
         for path, endpoint in ENDPOINTS.items():
             if {kind.value for kind in endpoint.kinds} & FITTING[model]:
                 continue
-            answer = client.post(path, json=asking(model))
+            if endpoint.body is BodyForm.MULTIPART:
+                answer = client.post(path, data={"model": model}, files={"file": b"RIFF"})
+            else:
+                answer = client.post(path, json=asking(model))
             error = answer.json()["error"]
             assert (answer.status_code, error["code"], error["param"]) == (400, "wrong_model_kind", "model")
             assert repr(model) in error["message"]

@@ -7,7 +7,7 @@ deadline, no place is given twice, each ticket is answered once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -61,6 +61,7 @@ class AnyWorld(RuleBasedStateMachine):
         default_after: float | None,
     ) -> None:
         self.models = models
+        self.changes = 0
         self.world = World(
             max_models=max_models,
             capacity_bytes=capacity,
@@ -129,6 +130,24 @@ class AnyWorld(RuleBasedStateMachine):
     @rule(which=st.none() | st.integers(0, 4))
     def default_is(self, which: int | None) -> None:
         self.world.default_is(None if which is None else self.models[which % len(self.models)])
+
+    @rule(
+        which=st.integers(0, 4),
+        another_worker=st.booleans(),
+        most=st.sampled_from([None, 1, 2]),
+        idle=st.sampled_from([None, 0.0, 20.0]),
+        max_models=st.integers(1, 3),
+    )
+    def change_settings(
+        self, which: int, another_worker: bool, most: int | None, idle: float | None, max_models: int
+    ) -> None:
+        place = which % len(self.models)
+        old = self.models[place]
+        self.changes += another_worker
+        key = f"{old.label}{self.changes}" if another_worker else old.key
+        new = replace(old, key=key, max_concurrent=most, idle_unload_seconds=idle)
+        self.models[place] = new
+        self.world.settings_are({old.key: new}, max_models=max_models)
 
     @rule(seconds=st.sampled_from([0.001, 1.0, 10.0, 30.0, 700.0]))
     def pass_time(self, seconds: float) -> None:

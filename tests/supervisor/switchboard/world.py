@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from local_llm.errors import LoadFailed as LoadFailedError
 from local_llm.errors import ServiceError, UpstreamDied
@@ -114,6 +114,15 @@ class World:
 
     def default_is(self, found: Model | None) -> None:
         self.tell(events.DefaultIs(self.now, found))
+
+    def settings_are(self, models: dict[str, Model], **limits: object) -> None:
+        """What is known of models by their key, and some limits, become others."""
+        self.limits = replace(self.limits, **limits)  # type: ignore[arg-type]
+        self.waiting = {ticket: models.get(each.key, each) for ticket, each in self.waiting.items()}
+        for running in self.workers.values():
+            now = models.get(running.model.key, running.model)
+            running.model = now if now.key == running.model.key else running.model
+        self.tell(events.SettingsAre(self.now, self.limits, models))
 
     def shut_down(self, grace_seconds: float = 30.0) -> None:
         self.shutdown_deadline = min(self.shutdown_deadline, self.now + grace_seconds)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local_llm.catalog.card import Engine, Kind, ModelCard
+from local_llm.catalog.card import Engine, Family, Kind, ModelCard
 from local_llm.gpu import Device
 from local_llm.settings import Settings
 from local_llm.worker.arguments import is_set
@@ -56,6 +57,26 @@ def test_vllm_on_the_cpu() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("card", "guarded"),
+    [
+        (replace(CHAT, kind=Kind.TRANSCRIPTION), True),
+        (replace(CHAT, architecture="VoxtralForConditionalGeneration"), True),
+        (CHAT, False),
+    ],
+)
+def test_who_transcribes_says_when_it_cannot_read_sounds(card: ModelCard, guarded: bool) -> None:
+    """vLLM itself would call every file invalid."""
+    assert ("local_llm_worker.audio_guard.AudioGuard" in planned(card).argv) is guarded
+
+
+def test_vllms_limit_of_uploads_is_ours_unless_the_user_has_one() -> None:
+    """In MiB, rounded up; what the supervisor's own environment says goes before."""
+    name, settings = "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB", {"max_upload_bytes": 1_000_000}
+    assert planned(CHAT, settings).env[name] == "1"
+    assert planned(CHAT, settings, **{name: "7"}).env[name] == "7"
+
+
 def test_vllm_on_a_gpu() -> None:
     """With a GPU its free memory counts, and compiling is right."""
     argv = planned(CHAT, devices=(device(free_gib=13),)).argv
@@ -64,7 +85,13 @@ def test_vllm_on_a_gpu() -> None:
 
 
 @pytest.mark.parametrize(
-    ("card", "kind"), [(EMBEDDING, "embedding"), (RERANKER, "reranker")], ids=["embedding", "reranker"]
+    ("card", "kind"),
+    [
+        (EMBEDDING, "embedding"),
+        (RERANKER, "reranker"),
+        (replace(RERANKER, kind=Kind.CLASSIFIER), "classifier"),
+    ],
+    ids=["embedding", "reranker", "classifier"],
 )
 def test_transformers(card: ModelCard, kind: str) -> None:
     """The whole command line of the transformers worker."""
@@ -111,6 +138,28 @@ def test_model_args_follow_engine_args() -> None:
     assert planned(CHAT, settings).argv[-4:] == ("--seed", "1", "--seed", "2")
 
 
+def test_family_of_a_model() -> None:
+    """What is known of it comes before what the user says, and not at all where the user has said it."""
+    card = replace(CHAT, family=Family("Foo", "hermes", "qwen3"))
+    known = ("--tool-call-parser", "hermes", "--enable-auto-tool-choice", "--reasoning-parser", "qwen3")
+    argv = planned(card).argv
+    assert argv[argv.index("--tool-call-parser") :][:5] == known
+    settings = {"engines": {"vllm": {"args": ["--tool_call_parser=xlam", "--no-enable-auto-tool-choice"]}}}
+    argv = planned(card, settings).argv
+    assert argv.count("--tool-call-parser") == argv.count("--enable-auto-tool-choice") == 0
+    assert "--reasoning-parser" in argv
+
+
+@pytest.mark.parametrize("card", [CHAT, EMBEDDING], ids=["chat", "embedding"])
+def test_remote_code_is_the_users_to_allow(card: ModelCard) -> None:
+    """For one model, in its settings; both engines then run it."""
+    assert "--trust-remote-code" not in planned(card).argv
+    settings = {"models": {card.id: {"trust_remote_code": True}}}
+    assert planned(card, settings).argv.count("--trust-remote-code") == 1
+    settings = {"models": {card.id: {"trust_remote_code": False}}}
+    assert "--trust-remote-code" not in planned(card, settings).argv
+
+
 def test_environment() -> None:
     """Inherited, quieted, with a place for sockets; the user's wins, the key is always ours."""
     settings = {
@@ -125,6 +174,7 @@ def test_environment() -> None:
         "DO_NOT_TRACK": "1",
         "VLLM_NO_USAGE_STATS": "1",
         "VLLM_CPU_KVCACHE_SPACE": "1",
+        "VLLM_MAX_AUDIO_CLIP_FILESIZE_MB": "512",
         "VLLM_RPC_BASE_PATH": "/tmp/local-llm-x/w1",
         "TMPDIR": "/tmp/local-llm-x/w1",
         "PYTHONUNBUFFERED": "1",

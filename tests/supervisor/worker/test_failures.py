@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from local_llm.catalog.own_code import own_code
 from local_llm.errors import LoadFailed, PortTaken
 from local_llm.worker.failures import CAUSES, load_failure, recognised, root_cause
 from tests.supervisor.worker.recorded import LOGS, recorded
@@ -14,7 +18,7 @@ RECORDED = [
     ("missing-weights", "Cannot find any model weights with", "missing from the model's folder"),
     ("unknown-architecture", "Model architectures ['FooForCausalLM'] are not", "does not know the model's"),
     ("unknown-model-type", "model type `foo`", "does not know the model's"),
-    ("remote-code", "contains custom code", "--trust-remote-code"),
+    ("remote-code", "contains custom code", "trust_remote_code: true allows it"),
     ("unknown-argument", "", "look at args in the settings (--no-such-thing 3)"),
     ("bad-argument", "", "(--max-num-seqs: invalid int value: 'lots')"),
     ("chat-template", "appears path-like", "no chat template /nowhere/template.jinja"),
@@ -102,6 +106,38 @@ def test_unknown_cause() -> None:
         is None
     )
     assert recognised([]) is None
+
+
+OWN_CODE = {
+    "AutoConfig": "configuration_foo.FooConfig",
+    "AutoModelForCausalLM": "modeling_foo.FooForCausalLM",
+    "AutoTokenizer": ["tokenization_foo.FooTokenizer", None],
+}
+
+
+@pytest.mark.parametrize("log", ["remote-code", "unknown-architecture", "unknown-model-type"])
+def test_code_of_the_models_own(log: str, tmp_path: Path) -> None:
+    """The error names the files that want to run, and the line of the settings that lets them."""
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": OWN_CODE}))
+    message = load_failure("org/a", "ended", recorded(log), folder=tmp_path).message
+    assert "configuration_foo.py, modeling_foo.py, tokenization_foo.py (in config.json)" in message
+    assert 'models: {"org/a": {trust_remote_code: true}}' in message
+
+
+@pytest.mark.parametrize("auto_map", [None, {}, [], {"AutoConfig": 3}, {"AutoConfig": "no-module"}])
+def test_without_code_of_its_own(auto_map: object, tmp_path: Path) -> None:
+    """Nothing to allow, nothing to advise; whatever the file holds."""
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": auto_map}))
+    message = load_failure("org/a", "ended", recorded("unknown-architecture"), folder=tmp_path).message
+    assert "a newer one may" in message
+    assert "trust_remote_code" not in message
+
+
+def test_code_in_another_repository(tmp_path: Path) -> None:
+    """Its name says where; a damaged file beside it hides nothing."""
+    (tmp_path / "config.json").write_text(json.dumps({"auto_map": {"AutoModel": "org/repo--a.b.Foo"}}))
+    (tmp_path / "tokenizer_config.json").write_text("{")
+    assert own_code(tmp_path) == {"config.json": ("org/repo--a/b.py",)}
 
 
 def test_port_taken_may_be_tried_again() -> None:

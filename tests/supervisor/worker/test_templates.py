@@ -18,8 +18,9 @@ import pytest
 
 from local_llm import gpu
 from local_llm.catalog.card import Engine
+from local_llm.engine_settings import EnginesSettings, VllmSettings
 from local_llm.errors import LoadFailed, WarmStartFailed
-from local_llm.settings import EnginesSettings, Settings, VllmSettings
+from local_llm.settings import Settings
 from local_llm.worker.launch import Launch
 from local_llm.worker.launcher import Launcher
 from local_llm.worker.nanny_process import ForkedNanny

@@ -14,11 +14,13 @@ from local_llm.worker import temporary
 from local_llm.worker.temporary import RunFolder, clean_after, unlink_unmapped
 
 
-def segment(name: str) -> Path:
-    """A shared-memory segment of this test run."""
-    path = Path("/dev/shm") / f"fake-engine-{os.getpid()}-{name}"
-    path.write_bytes(b"\0" * 4096)
-    return path
+@pytest.fixture
+def shm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Stands for /dev/shm, where other tests' nannies are at work."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    monkeypatch.setattr(temporary, "_SHARED_MEMORY", folder)
+    return folder
 
 
 def test_a_living_run_is_left_alone() -> None:
@@ -49,10 +51,14 @@ def test_long_paths_are_avoided(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert len(str(folder.make("w1"))) + 1 + 36 < 107
 
 
-def test_mapped_segments_stay() -> None:
-    """What some process still uses is not unlinked, what nobody uses is."""
-    used, unused = segment("used"), segment("unused")
+@pytest.mark.parametrize("name_when_mapped", ["used", "made-under-another-name"])
+def test_mapped_segments_stay(shm: Path, name_when_mapped: str) -> None:
+    """What some process still uses is not unlinked, what nobody uses is. Semaphores change their name."""
+    used, unused = shm / name_when_mapped, shm / "unused"
+    for each in (used, unused):
+        each.write_bytes(b"\0" * 4096)
     with used.open("r+b") as file, mmap.mmap(file.fileno(), 4096):
+        used = used.rename(shm / "used")
         assert unlink_unmapped([used.name, unused.name, "never-was"]) == [unused.name]
         assert used.exists()
     assert unlink_unmapped([used.name]) == [used.name]
@@ -70,15 +76,11 @@ def test_notes_cannot_lead_elsewhere(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
-def test_segments_named_after_a_process(tmp_path: Path) -> None:
+def test_segments_named_after_a_process(tmp_path: Path, shm: Path) -> None:
     """joblib's semaphore of a worker whose nanny was killed goes; that with a like number stays."""
-    mark = f"fake-engine-{os.getpid()}"
-    left, other = Path(f"/dev/shm/sem.{mark}-4194301-x"), Path(f"/dev/shm/sem.{mark}-41943019-x")
+    left, other = shm / "sem.loky-4194301-x", shm / "sem.loky-41943019-x"
     left.touch()
     other.touch()
-    try:
-        clean_after(tmp_path / "nowhere", {4194301})
-        assert not left.exists()
-        assert other.exists()
-    finally:
-        other.unlink()
+    clean_after(tmp_path / "nowhere", {4194301})
+    assert not left.exists()
+    assert other.exists()

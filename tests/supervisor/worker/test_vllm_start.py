@@ -12,7 +12,13 @@ from local_llm.settings import Settings
 from local_llm.worker.command import launch
 from local_llm.worker.environment import cache_folder, shared_environment
 from local_llm.worker.launch import Identity
-from local_llm.worker.vllm_start import StartProfile, cache_environment, prefetch_args, profile_args
+from local_llm.worker.vllm_start import (
+    StartProfile,
+    cache_environment,
+    prefetch_args,
+    profile_args,
+    template_args,
+)
 
 GIB = 1 << 30
 GPU = Device(0, "GPU-0", "RTX", 24 * GIB, 20 * GIB)
@@ -101,3 +107,24 @@ def test_the_cache_folder(environment: dict[str, str], folder: Path | None) -> N
     assert cache_folder(Settings(cache_dir=Path("/c")), environment) == Path("/c")
     env = shared_environment(Engine.VLLM, Settings(), (GPU,), environment)
     assert env.get("VLLM_CACHE_ROOT") == (None if folder is None else str(folder / "vllm"))
+
+
+@pytest.mark.parametrize(
+    ("names", "user_args", "named"),
+    [
+        ({"config.json", "chat_template.jinja"}, [], True),
+        ({"config.json", "tokenizer_config.json"}, [], False),
+        ({"chat_template.jinja", "additional_chat_templates"}, [], False),
+        ({"chat_template.jinja", "chat_template.json"}, [], False),
+        ({"chat_template.jinja", "processor_config.json"}, [], False),
+        ({"chat_template.jinja", "tekken.json"}, [], False),
+        ({"chat_template.jinja"}, ["--chat_template=/my.jinja"], False),
+        ({"chat_template.jinja"}, ["--tokenizer", "/other"], False),
+        ({"chat_template.jinja"}, ["--tokenizer-mode", "mistral"], False),
+        ({"chat_template.jinja"}, ["--max-num-seqs", "8"], True),
+    ],
+)
+def test_vllm_is_told_the_template_it_would_find(names: set[str], user_args: list[str], named: bool) -> None:
+    """Only where there is no other that it would prefer."""
+    found = template_args(Path("/m"), names, user_args)
+    assert found == (["--chat-template", "/m/chat_template.jinja"] if named else [])

@@ -14,8 +14,9 @@ import httpx
 import psutil
 import pytest
 
+from local_llm.engine_settings import EnginesSettings, VllmSettings
 from local_llm.errors import LoadFailed
-from local_llm.settings import EnginesSettings, ModelSettings, Settings, VllmSettings
+from local_llm.settings import ModelSettings, Settings
 from local_llm.worker.launcher import Launcher
 from local_llm.worker.phases import Phase
 from local_llm.worker.worker import Worker
@@ -78,7 +79,7 @@ async def test_death_at_start_is_told(tmp_path: Path) -> None:
         message = failure.value.message
         assert "'org/a'" in message
         assert "ended with exit code 3" in message
-        assert "--trust-remote-code" in message
+        assert "trust_remote_code: true" in message
         assert message.endswith("about to die\ndying as told")
         assert (await worker.wait_ended()).asked is False
 

@@ -12,7 +12,8 @@ import psutil
 
 from benchmarks.chaos import faults
 from local_llm.catalog.card import Engine
-from local_llm.settings import EnginesSettings, Settings, TransformersSettings, VllmSettings
+from local_llm.engine_settings import EnginesSettings, TransformersSettings, VllmSettings
+from local_llm.settings import Settings
 from local_llm.worker.launcher import Launcher
 from local_llm.worker.template import Ready
 from local_llm.worker.worker import Worker

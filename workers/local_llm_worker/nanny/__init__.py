@@ -11,10 +11,10 @@ warm template (`local_llm_worker.nanny.life.run`).
 The control socket is a Unix stream socket that carries one JSON object a line.
 
 To the nanny:
-    ``{"op": "launch", "argv": [...], "env": {...}, "cwd": "/...", "temporary": "/..."}``
-        The first message, once.
+    ``{"op": "launch", "argv": [...], "env": {...}, "cwd": "/...", "temporary": "/...", "stop_signal": 15}``
+        The first message, once. Without a stop signal: SIGTERM.
     ``{"op": "stop", "grace_seconds": 10}``
-        SIGTERM now, SIGKILL to everything after the grace. Repeated: the earlier end counts.
+        The stop signal now, SIGKILL to everything after the grace. Repeated: the earlier end counts.
     end of file
         The supervisor is gone: SIGKILL to everything, without grace.
 

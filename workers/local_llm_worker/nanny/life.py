@@ -136,9 +136,9 @@ class Nanny:
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
         self._look()
         # To the main process alone: vLLM's API server stops its engine processes itself, in order. A
-        # SIGTERM to the whole group would let it find a dead engine and complain of a crash.
+        # signal to the whole group would let it find a dead engine and complain of a crash.
         if self._worker is not None:
-            os.kill(self._worker, signal.SIGTERM)
+            os.kill(self._worker, self._launch.stop_signal)
 
     def _reap(self) -> None:
         for pid, code in self._children.reap():

@@ -1,6 +1,6 @@
 """What /proc says of processes."""
 
-# ruff: noqa: PTH115, PTH123, PTH208
+# ruff: noqa: PTH115, PTH116, PTH123, PTH208
 # The nanny's start counts: it does without pathlib.
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import NamedTuple
 
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - the kernel's place for POSIX shared memory, not a temporary file
-_MAPPED_PREFIX = os.fsencode(SHARED_MEMORY) + b"/"
 
 
 class Process(NamedTuple):
@@ -58,34 +57,44 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
-def held_shared_memory(pid: int) -> set[str]:
-    """Names under /dev/shm that the process has mapped or open, and that nobody has unlinked yet."""
-    return mapped_shared_memory(pid) | _open_shared_memory(pid)
+def segments() -> dict[str, int]:
+    """What is there under /dev/shm: each name with its inode."""
+    try:
+        with os.scandir(SHARED_MEMORY) as entries:
+            return {entry.name: entry.inode() for entry in entries}
+    except OSError:
+        return {}
 
 
-def _open_shared_memory(pid: int) -> set[str]:
-    names: set[str] = set()
-    folder = f"/proc/{pid}/fd"
-    with suppress(OSError):
-        for descriptor in os.listdir(folder):
-            with suppress(OSError):
-                target = os.fsencode(os.readlink(f"{folder}/{descriptor}"))
-                if target.startswith(_MAPPED_PREFIX) and not target.endswith(b" (deleted)"):
-                    names.add(os.fsdecode(target.removeprefix(_MAPPED_PREFIX)))
-    return names
+def held_segments(pid: int) -> set[int]:
+    """Inodes of what the process has mapped or open under /dev/shm, under whatever name.
+
+    The name would not do: sem_open makes a semaphore under another one, maps it, links it and unlinks the
+    first, so a mapped ``sem.mp-9jhqjb6z`` reads ``/dev/shm/sem.VIo9lR (deleted)`` for as long as it lives.
+    """
+    return _mapped_segments(pid) | _open_segments(pid)
 
 
-def mapped_shared_memory(pid: int) -> set[str]:
-    """Names under /dev/shm that the process has mapped and that nobody has unlinked yet."""
+def _mapped_segments(pid: int) -> set[int]:
+    prefix = os.fsencode(SHARED_MEMORY) + b"/"
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
             maps = file.read()
     except OSError:
         return set()
-    if _MAPPED_PREFIX not in maps:
+    if prefix not in maps:
         return set()
-    return {
-        os.fsdecode(line.partition(_MAPPED_PREFIX)[2])
-        for line in maps.splitlines()
-        if _MAPPED_PREFIX in line and not line.endswith(b" (deleted)")
-    }
+    # address, permissions, offset, device, inode, path
+    fields = (line.split(maxsplit=5) for line in maps.splitlines() if prefix in line)
+    return {int(each[4]) for each in fields if each[5].startswith(prefix)}
+
+
+def _open_segments(pid: int) -> set[int]:
+    inodes: set[int] = set()
+    folder = f"/proc/{pid}/fd"
+    with suppress(OSError):
+        for descriptor in os.listdir(folder):
+            with suppress(OSError):
+                if os.readlink(f"{folder}/{descriptor}").startswith(SHARED_MEMORY + "/"):
+                    inodes.add(os.stat(f"{folder}/{descriptor}").st_ino)
+    return inodes

@@ -6,7 +6,7 @@ kernel tells that a segment was made, and now and then. (Each SIGKILL of a vLLM 
 of 168 and 252 MB.)
 """
 
-# ruff: noqa: PTH108, PTH116, PTH118, PTH123, PTH208
+# ruff: noqa: PTH108, PTH116, PTH118, PTH123
 # The nanny's start counts: it does without pathlib.
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 
-from local_llm_worker.nanny.proc import SHARED_MEMORY, held_shared_memory, processes
+from local_llm_worker.nanny import proc
 
 # In the worker's temporary folder, one name a line: for the supervisor, should the nanny be killed.
 NOTES_FILE = ".shared-memory"
@@ -37,7 +37,7 @@ class NewSegments:
         self._descriptor = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._descriptor >= 0:
             libc.inotify_add_watch(
-                self._descriptor, os.fsencode(SHARED_MEMORY), ctypes.c_uint32(_IN_CREATE | _IN_MOVED_TO)
+                self._descriptor, os.fsencode(proc.SHARED_MEMORY), ctypes.c_uint32(_IN_CREATE | _IN_MOVED_TO)
             )
 
     @property
@@ -61,7 +61,7 @@ class SharedMemory:
 
     def __init__(self, temporary: str) -> None:
         self._notes_file = os.path.join(temporary, NOTES_FILE)
-        self._older = frozenset(_existing())
+        self._older = frozenset(proc.segments())
         self._noted: set[str] = set()
         self._pids: set[str] = set()
         self._named_after: dict[str, str] = {}
@@ -72,23 +72,25 @@ class SharedMemory:
         One `listdir`; reading the maps of a vLLM tree costs some milliseconds, and once its segments
         are noted there is nothing more to find.
         """
-        return bool(_existing() - self._older - self._noted)
+        return bool(proc.segments().keys() - self._older - self._noted)
 
     def remember(self, pid: int) -> None:
         """One of the worker's processes; it may be dead."""
         self._pids.add(str(pid))
 
     def note(self, pids: Iterable[int]) -> None:
-        """Notes what these processes have mapped now, and what bears the id of one of them in its name.
+        """Notes what these processes hold now, and what bears the id of one of them in its name.
 
-        joblib's `sem.loky-4711-9e94alje` is not mapped once it is made (vLLM's worker leaves one behind).
-        Ids are remembered: it may have been made after the last look at a process that is dead by now.
+        joblib's `sem.loky-4711-9e94alje` may have been made after the last look at a process that is dead
+        by now; its name tells. So ids are remembered.
         """
-        found: set[str] = set()
+        held: set[int] = set()
         for each in pids:
             self.remember(each)
-            found |= held_shared_memory(each)
-        for name in _existing():
+            held |= proc.held_segments(each)
+        there = proc.segments()
+        found = {name for name, inode in there.items() if inode in held}
+        for name in there:
             for pid in self._pids.intersection(re.split(r"[^0-9A-Za-z]+", name)):
                 self._named_after[name] = pid
                 found.add(name)
@@ -108,16 +110,18 @@ class SharedMemory:
             died_at: when its main process ended, in seconds since the epoch; None: it was never seen to.
         """
         self.note(())
-        left = (self._noted & _existing()) | self._last_made(died_at)
+        there = proc.segments()
+        left = (self._noted & there.keys()) | self._last_made(died_at)
         if left:
-            for process in processes():
-                left -= held_shared_memory(process.pid)
+            for process in proc.processes():
+                held = proc.held_segments(process.pid)
+                left = {name for name in left if there.get(name) not in held}
                 # An id that was given away again: the name may be its new owner's.
                 left = {name for name in left if self._named_after.get(name) != str(process.pid)}
         unlinked = []
         for name in sorted(left):
             with suppress(OSError):
-                os.unlink(os.path.join(SHARED_MEMORY, name))
+                os.unlink(os.path.join(proc.SHARED_MEMORY, name))
                 unlinked.append(name)
         return unlinked
 
@@ -129,19 +133,13 @@ class SharedMemory:
         """
         if died_at is None:
             return set()
-        return {name for name in _existing() - self._older - self._noted if _made_just_before(died_at, name)}
+        new = proc.segments().keys() - self._older - self._noted
+        return {name for name in new if _made_just_before(died_at, name)}
 
 
 def _made_just_before(died_at: float, name: str) -> bool:
     try:
-        status = os.stat(os.path.join(SHARED_MEMORY, name))
+        status = os.stat(os.path.join(proc.SHARED_MEMORY, name))
     except OSError:
         return False
     return status.st_uid == os.geteuid() and 0 <= died_at - status.st_ctime <= _LAST_SECONDS
-
-
-def _existing() -> set[str]:
-    try:
-        return set(os.listdir(SHARED_MEMORY))
-    except OSError:
-        return set()

@@ -30,12 +30,14 @@ class Launch(NamedTuple):
         env: the whole environment.
         cwd: working directory.
         temporary: the worker's own folder, removed at the end with all that is in it.
+        stop_signal: asks the worker's main process to end.
     """
 
     argv: list[str]
     env: dict[str, str]
     cwd: str
     temporary: str
+    stop_signal: int = signal.SIGTERM
 
     @classmethod
     def from_message(cls, message: dict[str, Any]) -> Launch:
@@ -50,8 +52,9 @@ class Launch(NamedTuple):
                 {str(name): str(value) for name, value in message["env"].items()},
                 str(message["cwd"]),
                 str(message["temporary"]),
+                signal.Signals(message.get("stop_signal", signal.SIGTERM)),
             )
-        except (KeyError, TypeError, AttributeError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise NotStarted(f"the launch message is incomplete: {problem!r}") from problem
         if not launch.argv:
             raise NotStarted("the launch message names no program")

@@ -73,6 +73,29 @@ def scores(model: str, values: Sequence[float], tokens: int) -> dict[str, Any]:
     return {**_head("score", model), "data": data, "usage": _usage(tokens)}
 
 
+def classifications(
+    model: str, labels: Sequence[str | None], probabilities: Rows, tokens: int
+) -> dict[str, Any]:
+    """vLLM's answer.
+
+    Args:
+        model: the name the client asked for.
+        labels: of the columns.
+        probabilities: one row an input.
+        tokens: of all inputs.
+    """
+    data = [
+        {
+            "index": index,
+            "label": labels[int(row.argmax())],
+            "probs": row.tolist(),
+            "num_classes": len(labels),
+        }
+        for index, row in enumerate(probabilities)
+    ]
+    return {**_head("classify", model), "data": data, "usage": _usage(tokens)}
+
+
 def models(served_names: Sequence[str], created: int, max_length: int) -> dict[str, Any]:
     """`GET /v1/models`: every name that this worker answers to."""
     data = [

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any
 
 import torch
 from sentence_transformers import SentenceTransformer
 
 from local_llm_worker.pooling.inference import Inference, Loading
+
+_LOOKS_LIKE_A_NAME = re.compile(r"[\w.-]+")
+
+_log = logging.getLogger(__name__)
 
 
 class EmbeddingModel(Inference):
@@ -18,6 +24,7 @@ class EmbeddingModel(Inference):
     """
 
     NOTHING = ""
+    WHAT = "an embedding model: ask /v1/embeddings"
 
     def __init__(self, model: SentenceTransformer) -> None:
         super().__init__(model)
@@ -33,6 +40,17 @@ class EmbeddingModel(Inference):
             ModelRefused: the model does not read text through a transformer.
         """
         return cls(SentenceTransformer(str(loading.path), **loading.arguments()))
+
+    def set_default_prompt(self, prompt: str) -> None:
+        """Puts a prompt before inputs that name none: one of the model's own by its name, or a text."""
+        self.default_prompt = self.prompts.get(prompt, prompt)
+        if prompt not in self.prompts and _LOOKS_LIKE_A_NAME.fullmatch(prompt):
+            known = ", ".join(sorted(self.prompts)) or "none"
+            _log.warning(
+                "%r is no prompt of this model's (it has: %s), so it is put before inputs as a text",
+                prompt,
+                known,
+            )
 
     def _read_out(self, features: dict[str, Any]) -> torch.Tensor:
         vectors: torch.Tensor = features["sentence_embedding"]

@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 from anyio import to_thread
 from starlette.requests import Request
 from starlette.responses import Response
 
 from local_llm_worker.pooling import answers
+from local_llm_worker.pooling.classifying import Classifier
 from local_llm_worker.pooling.embedding import EmbeddingModel
 from local_llm_worker.pooling.engine import Engine, Outcome
 from local_llm_worker.pooling.errors import (
@@ -23,8 +25,10 @@ from local_llm_worker.pooling.errors import (
     ModelNotFound,
 )
 from local_llm_worker.pooling.inputs import Input, TokenizeOptions
+from local_llm_worker.pooling.loading import Model
 from local_llm_worker.pooling.prompts import choose_prompt
 from local_llm_worker.pooling.requests import (
+    ClassificationRequest,
     EmbeddingRequest,
     PairRequest,
     PoolingRequest,
@@ -36,7 +40,7 @@ from local_llm_worker.pooling.reranking import Reranker
 from local_llm_worker.pooling.token_ids import TokenIds, decode_openai_ids
 
 _Asked = TypeVar("_Asked", bound=PoolingRequest)
-_AnyRequest = EmbeddingRequest | RerankRequest | ScoreRequest
+_AnyRequest = EmbeddingRequest | RerankRequest | ScoreRequest | ClassificationRequest
 
 _encode = msgspec.json.Encoder().encode
 
@@ -58,7 +62,7 @@ class Endpoints:
 
     def __init__(
         self,
-        model: EmbeddingModel | Reranker,
+        model: Model,
         engine: Engine,
         *,
         served_names: Sequence[str],
@@ -85,7 +89,7 @@ class Endpoints:
         asked = await self._read(request, EmbeddingRequest)
         model = self._model
         if not isinstance(model, EmbeddingModel):
-            raise BadRequest(f"{asked.model} is a reranker: ask /v1/rerank or /v1/score.", param="model")
+            raise _other_kind(asked, model)
         _check_dimensions(asked.dimensions, model.size)
         inputs: Sequence[Any] = asked.inputs()
         with _naming_fields(asked):
@@ -120,12 +124,29 @@ class Endpoints:
         values, tokens = await self._score(request, asked, asked.pairs())
         return json_response(answers.scores(asked.model, values, tokens))
 
+    async def classify(self, request: Request) -> Response:
+        """`POST /classify` and `/v1/classify`."""
+        asked = await self._read(request, ClassificationRequest)
+        model = self._model
+        if not isinstance(model, Classifier):
+            raise _other_kind(asked, model)
+        conversation = asked.conversation()
+        if conversation is None:
+            inputs: Sequence[Any] = asked.inputs()
+        else:
+            inputs = [model.conversation(conversation, asked.template_arguments())]
+        with _naming_fields(asked):
+            outcome = await self._run(request, inputs, _classification_options(model, asked, inputs))
+        raw, probabilities = np.hsplit(outcome.rows, 2)
+        rows = raw if asked.use_activation is False else probabilities
+        return json_response(answers.classifications(asked.model, model.labels, rows, outcome.tokens))
+
     async def _score(
         self, request: Request, asked: RerankRequest | ScoreRequest, pairs: Sequence[Input]
     ) -> tuple[list[float], int]:
         model = self._model
         if not isinstance(model, Reranker):
-            raise BadRequest(f"{asked.model} is an embedding model: ask /v1/embeddings.", param="model")
+            raise _other_kind(asked, model)
         asked.check()
         with _naming_fields(asked):
             outcome = await self._run(request, pairs, _rerank_options(model, asked))
@@ -196,6 +217,10 @@ def _naming_fields(asked: _AnyRequest) -> Iterator[None]:
         raise BadRequest(f"{field} {error.reason}", param=field) from None
 
 
+def _other_kind(asked: PoolingRequest, model: Model) -> BadRequest:
+    return BadRequest(f"{asked.model} is {model.WHAT}.", param="model")
+
+
 def _check_dimensions(dimensions: int | None, size: int) -> None:
     if dimensions is not None and not 1 <= dimensions <= size:
         raise BadRequest(
@@ -228,7 +253,23 @@ def _rerank_options(model: Reranker, asked: PairRequest) -> TokenizeOptions:
     )
 
 
-def _cut_to(asked: PoolingRequest, model: EmbeddingModel | Reranker) -> int | None:
+def _classification_options(
+    model: Classifier, asked: ClassificationRequest, inputs: Sequence[Input]
+) -> TokenizeOptions:
+    if not isinstance(inputs[0], list):
+        special_tokens = asked.add_special_tokens
+        if special_tokens is None:
+            special_tokens = asked.messages is None  # a chat template has its own
+        return TokenizeOptions(max_length=_cut_to(asked, model), special_tokens=special_tokens)
+    if asked.truncate_prompt_tokens is not None:
+        raise BadRequest(
+            "truncate_prompt_tokens goes with texts; the model's own token ids stay as sent.",
+            param="truncate_prompt_tokens",
+        )
+    return TokenizeOptions(own_ids=True)
+
+
+def _cut_to(asked: PoolingRequest, model: Model) -> int | None:
     """What `truncate_prompt_tokens` means: -1 is all that the model takes, as in vLLM."""
     wanted = asked.truncate_prompt_tokens
     if wanted is None:

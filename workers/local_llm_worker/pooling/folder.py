@@ -14,7 +14,6 @@ from typing import Any
 from local_llm_worker.pooling.errors import ModelRefused
 
 _ENCODER_SUFFIXES = ("Model", "ForTextEncoding", "EmbeddingModel")
-_ACTIVATION_KEYS = ("sentence_transformers", "sbert_ce_default_activation_function")
 
 
 class Kind(str, Enum):
@@ -22,6 +21,7 @@ class Kind(str, Enum):
 
     EMBEDDING = "embedding"
     RERANKER = "reranker"
+    CLASSIFIER = "classifier"
 
 
 class Folder:
@@ -55,10 +55,15 @@ class Folder:
         return str(self.config.get("model_type", ""))
 
     @property
-    def label_count(self) -> int:
-        """How many classes a sequence classifier tells apart; transformers' default is 2."""
-        id2label = self.config.get("id2label")
-        return len(id2label) if id2label else int(self.config.get("num_labels") or 2)
+    def label_count(self) -> int | None:
+        """How many classes the model tells apart, if config.json says so."""
+        count = len(self.config.get("id2label") or ()) or self.config.get("num_labels")
+        return int(count) if count else None
+
+    @property
+    def has_class_head(self) -> bool:
+        """Whether the model's head is a sequence classifier's."""
+        return self.architecture.endswith("ForSequenceClassification")
 
     @property
     def is_generative(self) -> bool:
@@ -73,27 +78,28 @@ class Folder:
         """Decides by content, then, for old copies that say nothing, by name.
 
         Raises:
-            ModelRefused: it is a classifier, a chat model, or of no kind that is known.
+            ModelRefused: it is a chat model, or of no kind that is known.
         """
-        if self.sentence_transformers.get("model_type") == "CrossEncoder" or self.has_module("LogitScore"):
+        if self.has_module("LogitScore"):
             return Kind.RERANKER
+        if self.sentence_transformers.get("model_type") == "CrossEncoder":
+            return self._kind_of_labels(unsaid=2 if self.has_class_head else 1)
         if self.has_module("Pooling"):
             return Kind.EMBEDDING
-        if self.architecture.endswith("ForSequenceClassification"):
-            return self._kind_of_classifier()
+        if self.has_class_head:
+            return self._kind_of_labels(unsaid=2)
         if self.architecture.endswith(_ENCODER_SUFFIXES):
             return Kind.EMBEDDING
         if self.is_generative and "rerank" in self.path.name.lower():
             return Kind.RERANKER
         raise ModelRefused(
-            f"{self.path} ({self.architecture or 'no architecture'}) shows no sign of an embedding model "
-            "or a reranker. If it is one nevertheless, say which with --kind."
+            f"{self.path} ({self.architecture or 'no architecture'}) shows no sign of an embedding model, "
+            "a reranker or a classifier. If it is one nevertheless, say which with --kind."
         )
 
-    def _kind_of_classifier(self) -> Kind:
-        if self.label_count == 1 or any(self.config.get(key) for key in _ACTIVATION_KEYS):
-            return Kind.RERANKER
-        raise ModelRefused(f"{self.path} is a classifier of {self.label_count} labels, not a reranker.")
+    def _kind_of_labels(self, *, unsaid: int) -> Kind:
+        """One label ranks, more classify; transformers leaves its default of two unsaid."""
+        return Kind.RERANKER if (self.label_count or unsaid) == 1 else Kind.CLASSIFIER
 
 
 def _read_json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What embedding models and rerankers have in common: tokens in, rows of numbers out."""
+"""What embedding models, rerankers and classifiers have in common: tokens in, rows of numbers out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from local_llm_worker.pooling.errors import DeviceLost, OutOfMemory
+from local_llm_worker.pooling.errors import DeviceLost, ModelRefused, OutOfMemory
 from local_llm_worker.pooling.inputs import Input, Item, TokenizeOptions
 from local_llm_worker.pooling.tokenizing import Tokenization, to_device
 
@@ -60,6 +60,8 @@ class Inference(ABC):
 
     NOTHING: ClassVar[Input]
     """An input without a word."""
+    WHAT: ClassVar[str]
+    """What it is and answers, to complete "is ..."."""
 
     def __init__(self, model: Any) -> None:
         self._model = model.eval()
@@ -72,6 +74,22 @@ class Inference(ABC):
     def max_length(self) -> int:
         """Tokens of one input at most."""
         return self._tokenization.max_length
+
+    def set_max_length(self, tokens: int) -> None:
+        """Takes inputs of so many tokens, in place of what the folder says.
+
+        Raises:
+            ModelRefused: the model cannot, or no word would have room.
+        """
+        most = self._tokenization.position_count
+        if most is not None and tokens > most:
+            raise ModelRefused(f"The model has {most} positions, so its inputs cannot have {tokens} tokens.")
+        if tokens <= self.template_length:
+            raise ModelRefused(
+                f"Inputs of {tokens} tokens would have no room for a word: {self.template_length} are taken "
+                "by what the model puts around them."
+            )
+        self._tokenization.max_length = tokens
 
     def tokenize(self, inputs: Sequence[Input], options: TokenizeOptions) -> list[Item]:
         """See `Tokenization.tokenize`."""

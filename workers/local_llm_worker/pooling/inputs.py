@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 Pair: TypeAlias = tuple[str, str]
-"""A query and a document."""
+"""A query and a document, or two texts for a classifier."""
 Input: TypeAlias = "str | Pair | list[int]"
-"""A text, a pair for a reranker, or the model's own token ids."""
+"""A text, a pair for a reranker or a classifier, or the model's own token ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class TokenizeOptions:
         max_length: inputs are cut to so many tokens; none are cut if None.
         max_query_tokens: of a pair, the query is cut to so many tokens before the document is added.
         max_document_tokens: the same for the document.
+        special_tokens: whether the tokens that begin and end an input are added; for `tokenize_plainly`.
         own_ids: the inputs are token ids of the model's own vocabulary, taken as they are.
     """
 
@@ -28,6 +29,7 @@ class TokenizeOptions:
     max_length: int | None = None
     max_query_tokens: int | None = None
     max_document_tokens: int | None = None
+    special_tokens: bool = True
     own_ids: bool = False
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
 from local_llm_worker.pooling.batching import BatchLimits
+from local_llm_worker.pooling.classifying import Classifier
 from local_llm_worker.pooling.device import batch_limits, choose_device, choose_dtype
 from local_llm_worker.pooling.embedding import EmbeddingModel
 from local_llm_worker.pooling.folder import Folder, Kind
@@ -29,6 +31,8 @@ class LoadOptions:
         threads: that torch computes with on the CPU.
         max_batch_tokens: padding included.
         trust_remote_code: whether Python files in the folder may be run.
+        max_length: tokens of one input at most; None: what the folder says.
+        prompt: of an embedding model, for inputs that name none; None: what the folder says.
     """
 
     kind: Kind
@@ -37,9 +41,14 @@ class LoadOptions:
     threads: int = 1
     max_batch_tokens: int = 16384
     trust_remote_code: bool = False
+    max_length: int | None = None
+    prompt: str | None = None
 
 
-def load(path: Path, options: LoadOptions) -> tuple[EmbeddingModel | Reranker, BatchLimits]:
+Model: TypeAlias = EmbeddingModel | Reranker | Classifier
+
+
+def load(path: Path, options: LoadOptions) -> tuple[Model, BatchLimits]:
     """Loads the folder's model, computes with it once, and says how large its batches may be.
 
     Raises:
@@ -52,7 +61,20 @@ def load(path: Path, options: LoadOptions) -> tuple[EmbeddingModel | Reranker, B
     dtype = choose_dtype(options.dtype, device, folder.model_type)
     _log.info("%s: %s on %s, %s, %d threads", path, options.kind.value, device, dtype, options.threads)
     loading = Loading(path, device, dtype, options.trust_remote_code)
-    is_embedding = options.kind is Kind.EMBEDDING
-    model = EmbeddingModel.load(loading) if is_embedding else Reranker.load(loading, folder)
+    model = _load(options.kind, loading, folder)
+    if options.max_length is not None:
+        model.set_max_length(options.max_length)
+    if options.prompt is not None:
+        model.set_default_prompt(options.prompt)
     model.warm_up()
     return model, batch_limits(device, options.max_batch_tokens)
+
+
+def _load(kind: Kind, loading: Loading, folder: Folder) -> Model:
+    match kind:
+        case Kind.EMBEDDING:
+            return EmbeddingModel.load(loading)
+        case Kind.RERANKER:
+            return Reranker.load(loading, folder)
+        case Kind.CLASSIFIER:
+            return Classifier.load(loading)

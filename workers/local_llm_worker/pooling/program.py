@@ -44,7 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line; ends the program where it is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m local_llm_worker.pooling",
-        description="Serves one embedding model or reranker over HTTP on the loopback. "
+        description="Serves one embedding model, reranker or classifier over HTTP on the loopback. "
         f"Every request needs the key that the environment variable {KEY_VARIABLE} holds.",
     )
     add = parser.add_argument
@@ -58,6 +58,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=TokenIds.OPENAI.value,
         help="what token arrays hold: OpenAI's cl100k_base (default) or the model's own ids",
     )
+    add("--max-length", type=_count, metavar="N", help="tokens of one input; else what the folder says")
+    add("--prompt", metavar="NAME|TEXT", help="an embedding model's, put before inputs that name none")
     add("--max-batch-tokens", type=_count, default=16384, metavar="N", help="padding included (16384)")
     add("--max-body-bytes", type=_count, default=256 << 20, metavar="N", help="of one request (256 MiB)")
     add("--threads", type=_count, metavar="N", help="else the cores that are free to this process")
@@ -167,7 +169,14 @@ def _load(asked: argparse.Namespace, kind: Kind) -> _Server:
 
     _announce("weights")
     options = LoadOptions(
-        kind, asked.device, asked.dtype, threads, asked.max_batch_tokens, asked.trust_remote_code
+        kind,
+        asked.device,
+        asked.dtype,
+        threads,
+        asked.max_batch_tokens,
+        asked.trust_remote_code,
+        asked.max_length,
+        asked.prompt,
     )
     model, limits = load(asked.model, options)
 

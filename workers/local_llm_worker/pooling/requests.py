@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from local_llm_worker.pooling.errors import BadRequest
+from local_llm_worker.pooling.fields import is_several, message, pair, text, text_list, texts, token_array
 from local_llm_worker.pooling.inputs import Pair
 
 _SCORE_FIELDS = (
@@ -48,14 +49,14 @@ class EmbeddingRequest(PoolingRequest, frozen=True, kw_only=True):
         if not self.input:
             raise BadRequest("input is an empty list; send at least one text.", param="input")
         if type(self.input[0]) is int:
-            return [_token_array(self.input, "input")]
+            return [token_array(self.input, "input")]
         if isinstance(self.input[0], list):
-            return [_token_array(each, f"input[{index}]") for index, each in enumerate(self.input)]
-        return _texts(self.input, "input")
+            return [token_array(each, f"input[{index}]") for index, each in enumerate(self.input)]
+        return texts(self.input, "input")
 
     def field_of(self, index: int) -> str:
         """What the client calls the input with that number."""
-        return f"input[{index}]" if _is_several(self.input) else "input"
+        return f"input[{index}]" if is_several(self.input) else "input"
 
 
 class PairRequest(PoolingRequest, frozen=True, kw_only=True):
@@ -92,11 +93,11 @@ class RerankRequest(PairRequest, frozen=True, kw_only=True):
         Raises:
             BadRequest: no document, or one that is neither a text nor an object with one.
         """
-        query = _text(self.query, "query")
+        query = text(self.query, "query")
         documents = [self.documents] if isinstance(self.documents, str) else self.documents
         if not documents:
             raise BadRequest("documents is an empty list; send at least one document.", param="documents")
-        return [(query, _text(each, f"documents[{index}]")) for index, each in enumerate(documents)]
+        return [(query, text(each, f"documents[{index}]")) for index, each in enumerate(documents)]
 
     def check(self) -> None:
         """As for all pairs, and `top_n`.
@@ -131,8 +132,8 @@ class ScoreRequest(PairRequest, frozen=True, kw_only=True):
             BadRequest: no pair of fields, an empty list, or lists that do not match.
         """
         left_name, right_name = self._names()
-        left = _text_list(getattr(self, left_name), left_name)
-        right = _text_list(getattr(self, right_name), right_name)
+        left = text_list(getattr(self, left_name), left_name)
+        right = text_list(getattr(self, right_name), right_name)
         if len(left) == 1:
             left *= len(right)
         if len(left) != len(right):
@@ -146,7 +147,7 @@ class ScoreRequest(PairRequest, frozen=True, kw_only=True):
     def field_of(self, index: int) -> str:
         """What the client calls the input with that number."""
         name = self._names()[1]
-        return f"{name}[{index}]" if _is_several(getattr(self, name)) else name
+        return f"{name}[{index}]" if is_several(getattr(self, name)) else name
 
     def _names(self) -> tuple[str, str]:
         for names in _SCORE_FIELDS:
@@ -154,6 +155,76 @@ class ScoreRequest(PairRequest, frozen=True, kw_only=True):
                 return names
         wanted = ", ".join(f"{left} and {right}" for left, right in _SCORE_FIELDS)
         raise BadRequest(f"Send one of these pairs: {wanted}.")
+
+
+class ClassificationRequest(PoolingRequest, frozen=True, kw_only=True):
+    """`POST /classify`, as vLLM takes it, and pairs of texts, which an NLI model needs."""
+
+    input: str | list[Any] | None = None
+    messages: list[dict[str, Any]] | None = None
+    use_activation: bool | None = None
+    add_special_tokens: bool | None = None
+    add_generation_prompt: bool = False
+    continue_final_message: bool = False
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    def inputs(self) -> list[str] | list[Pair] | list[list[int]]:
+        """Texts, pairs of them, or token arrays; never a mixture, never empty.
+
+        Raises:
+            BadRequest: none of these.
+        """
+        if self.input is None:
+            raise BadRequest("Send input or messages.", param="input")
+        if isinstance(self.input, str):
+            return [self.input]
+        if not self.input:
+            raise BadRequest("input is an empty list; send at least one text.", param="input")
+        first = self.input[0]
+        if type(first) is int:
+            return [token_array(self.input, "input")]
+        if isinstance(first, list) and first and isinstance(first[0], str):
+            return [pair(each, f"input[{index}]") for index, each in enumerate(self.input)]
+        if isinstance(first, list):
+            return [token_array(each, f"input[{index}]") for index, each in enumerate(self.input)]
+        return texts(self.input, "input")
+
+    def conversation(self) -> list[dict[str, Any]] | None:
+        """The messages, each content as a text; None if there are none.
+
+        Raises:
+            BadRequest: one of them is no message, or holds more than text.
+        """
+        if self.messages is None:
+            return None
+        if self.input is not None:
+            raise BadRequest("Send input or messages, not both.", param="messages")
+        if not self.messages:
+            raise BadRequest("messages is an empty list; send at least one message.", param="messages")
+        return [message(each, f"messages[{index}]") for index, each in enumerate(self.messages)]
+
+    def template_arguments(self) -> dict[str, Any]:
+        """For the chat template.
+
+        Raises:
+            BadRequest: they exclude one another.
+        """
+        if self.add_generation_prompt and self.continue_final_message:
+            raise BadRequest(
+                "Send add_generation_prompt or continue_final_message, not both.",
+                param="continue_final_message",
+            )
+        return {
+            **(self.chat_template_kwargs or {}),
+            "add_generation_prompt": self.add_generation_prompt,
+            "continue_final_message": self.continue_final_message,
+        }
+
+    def field_of(self, index: int) -> str:
+        """What the client calls the input with that number."""
+        if self.input is None:
+            return "messages"
+        return f"input[{index}]" if is_several(self.input) else "input"
 
 
 Request = TypeVar("Request", bound=PoolingRequest)
@@ -205,50 +276,3 @@ def _fields_without_number(value: Any, path: str) -> Iterator[str]:
     elif isinstance(value, list):
         for index, each in enumerate(value):
             yield from _fields_without_number(each, f"{path}[{index}]")
-
-
-def _is_several(value: Any) -> bool:
-    """Whether a field holds a list of inputs, and not one input (a text or a token array)."""
-    return isinstance(value, list) and type(value[0]) is not int
-
-
-def _token_array(value: Any, field: str) -> list[int]:
-    if not isinstance(value, list) or not all(type(each) is int for each in value):
-        raise BadRequest(f"{field} must be an array of token ids, as the first input is.", param=field)
-    if not value:
-        raise BadRequest(f"{field} is an empty array of token ids.", param=field)
-    return value
-
-
-def _texts(values: Sequence[Any], field: str) -> list[str]:
-    for index, each in enumerate(values):
-        if not isinstance(each, str):
-            raise BadRequest(
-                f"{field}[{index}] must be a text, not {_json_name(each)}.", param=f"{field}[{index}]"
-            )
-    return list(values)
-
-
-def _text_list(value: str | list[Any], field: str) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if not value:
-        raise BadRequest(f"{field} is an empty list; send at least one text.", param=field)
-    return [_text(each, f"{field}[{index}]") for index, each in enumerate(value)]
-
-
-def _text(value: Any, field: str) -> str:
-    """A text, or what an object like ``{"text": ...}`` holds."""
-    text = value.get("text") if isinstance(value, dict) else value
-    if not isinstance(text, str):
-        raise BadRequest(
-            f'{field} must be a text or an object {{"text": ...}}, not {_json_name(value)}.', param=field
-        )
-    return text
-
-
-def _json_name(value: Any) -> str:
-    if isinstance(value, dict):
-        return "an object without it"
-    names = {bool: "a boolean", int: "a number", float: "a number", list: "a list", type(None): "null"}
-    return names.get(type(value), "a text")

@@ -37,6 +37,7 @@ class Reranker(Inference):
     """A loaded `CrossEncoder` of one label. Its rows have two columns, `RAW` and `ACTIVATED`."""
 
     NOTHING = ("", "")
+    WHAT = "a reranker: ask /v1/rerank or /v1/score"
     RAW, ACTIVATED = 0, 1
 
     def __init__(self, model: CrossEncoder) -> None:
@@ -55,6 +56,14 @@ class Reranker(Inference):
         if folder.is_generative and not folder.module_types:
             arguments["processor_kwargs"] = {"chat_template": _template_for(folder)}
         return cls(CrossEncoder(str(loading.path), **arguments))
+
+    def set_default_prompt(self, prompt: str) -> None:
+        """Not for this kind of model.
+
+        Raises:
+            ModelRefused: always.
+        """
+        raise ModelRefused(f"A prompt ({prompt!r}) is for embedding models; this is a reranker.")
 
     @property
     def takes_instruction(self) -> bool:

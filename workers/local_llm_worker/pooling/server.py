@@ -36,6 +36,8 @@ class App:
             "/rerank": endpoints.rerank,
             "/v1/score": endpoints.score,
             "/score": endpoints.score,
+            "/v1/classify": endpoints.classify,
+            "/classify": endpoints.classify,
         }
         gets = {"/health": endpoints.health, "/v1/models": endpoints.models}
         self._routes: dict[str, tuple[tuple[str, ...], _Handler]] = {

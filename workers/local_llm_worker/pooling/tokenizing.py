@@ -6,14 +6,15 @@ Rust object ("Already borrowed"). One thread tokenises; within a call Rust uses 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jinja2
 import torch
 from sentence_transformers.base.modules import Transformer
 from transformers import PreTrainedTokenizerBase
 
-from local_llm_worker.pooling.errors import ModelRefused
+from local_llm_worker.pooling.errors import BadRequest, ModelRefused
 from local_llm_worker.pooling.inputs import Input, Item, Pair, TokenizeOptions
 from local_llm_worker.pooling.token_ids import check_range
 
@@ -26,6 +27,7 @@ class Tokenization:
 
     Attributes:
         max_length: tokens of one input at most.
+        position_count: that the model has; None if it does not say.
 
     Raises:
         ModelRefused: the model does not begin with a transformer that reads text.
@@ -45,6 +47,7 @@ class Tokenization:
         self._vocabulary_size = _vocabulary_size(module)
         self.takes_instruction = "message" in module.modality_config
         self.max_length = int(module.max_seq_length)
+        self.position_count = _position_count(module)
 
     def tokenize(self, inputs: Sequence[Input], options: TokenizeOptions) -> list[Item]:
         """Tokenises without padding; cuts only what `options` say.
@@ -67,6 +70,37 @@ class Tokenization:
             },
         )
         return _items(features)
+
+    def tokenize_plainly(self, inputs: Sequence[Input], options: TokenizeOptions) -> list[Item]:
+        """As `tokenize`, without the chat template that sentence-transformers would use if there is one."""
+        if options.own_ids:
+            return self.tokenize(inputs, options)
+        prompt = options.prompt or ""
+        sides: Any = [inputs] if isinstance(inputs[0], str) else list(zip(*inputs, strict=True))
+        features = self._tokenizer(
+            *([prompt + each for each in sides[0]], *map(list, sides[1:])),
+            add_special_tokens=options.special_tokens,
+            truncation=options.max_length is not None,
+            max_length=options.max_length,
+            padding=False,
+            verbose=False,
+        )
+        return _items({**features, "modality": "text"})
+
+    def conversation(self, messages: Sequence[Mapping[str, Any]], arguments: Mapping[str, Any]) -> str:
+        """The text that the model's chat template makes of a conversation. For any thread.
+
+        Raises:
+            BadRequest: there is no template, or it does not take these messages.
+        """
+        if not self._tokenizer.chat_template:
+            raise BadRequest("This model has no chat template: send input.", param="messages")
+        try:
+            return str(self._tokenizer.apply_chat_template(messages, **{**arguments, "tokenize": False}))
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
+            raise BadRequest(
+                f"The model's chat template does not take this: {error}", param="messages"
+            ) from None
 
     def collate(self, items: Sequence[Item]) -> dict[str, Any]:
         """One padded batch, as the model's `forward` takes it; all items share their shared features."""
@@ -106,6 +140,17 @@ class Tokenization:
 def _vocabulary_size(module: Transformer) -> int:
     embeddings = module.model.get_input_embeddings()
     return int(embeddings.weight.shape[0])
+
+
+def _position_count(module: Transformer) -> int | None:
+    config = module.model.config.get_text_config()
+    count = getattr(config, "max_position_embeddings", None)
+    if not isinstance(count, int):
+        return None
+    # RoBERTa and its like count positions from behind the padding's, and have as many more.
+    embeddings = getattr(module.model, "embeddings", None)
+    padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
+    return count if padding is None else count - padding - 1
 
 
 def _items(features: Any) -> list[Item]:

@@ -1,0 +1,1 @@
+"""How much memory a model needs, and what of it fits these devices."""
