@@ -34,7 +34,7 @@ FITS := import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2
 PYTHON ?= $(shell for each in python3.11 python3.12 python3.13 python3; do \
 	"$$each" -c '$(FITS)' 2>/dev/null && { echo "$$each"; break; }; done)
 
-.PHONY: help demo setup models test test-unit chaos bench bench-switch bench-proxy bench-embed \
+.PHONY: help demo setup models test test-unit test-zoo chaos bench bench-switch bench-proxy bench-embed \
 	bench-supervisor bench-queue lint format lock clean image image-test image-check-gpu
 
 help: ## List the targets.
@@ -60,6 +60,9 @@ test: lint models ## Lint, types, then every test, on real engines and models to
 
 test-unit: setup ## The tests that need neither engines nor models.
 	@$(BIN)/pytest -m "not engines" -n 2
+
+test-zoo: setup ## Start every model of the test zoo that vLLM can start on this CPU (some minutes).
+	@$(BIN)/python -m tests.zoo.start
 
 chaos: setup ## Break everything at random for SECONDS_OF_CHAOS, and judge (CHAOS="--replay 7", "--engines real").
 	@$(BIN)/python -m benchmarks.chaos --seconds $(SECONDS_OF_CHAOS) $(CHAOS)
@@ -96,7 +99,7 @@ lint: setup ## Format, lint rules and types, without changing a file.
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/mypy demo deploy tests/image tests/tiny_models.py benchmarks tests/test_chaos.py
+	$(BIN)/mypy demo deploy tests/image tests/tiny_models.py tests/zoo benchmarks tests/test_chaos.py
 
 format: setup ## Format, and fix what can be fixed.
 	@$(BIN)/ruff format .

@@ -16,7 +16,7 @@ from benchmarks.results import Row, write
 from benchmarks.supervisor_start import measure
 from local_llm.catalog.catalog import Catalog
 from local_llm.settings import Settings
-from tests.fake_engine import write_fake_model
+from tests.zoo.collection import write_many
 
 STARTS = 15
 SCANS = 7
@@ -24,14 +24,12 @@ MODELS = 1000
 SETTLED_SECONDS = 2.5
 """The catalogue does not trust the stamps of files that changed less than two seconds before."""
 
-KINDS = ("chat", "base", "embedding", "reranker")
-
 METHOD = f"""\
 Starts of `local-llm serve` on an empty folder, asked every two milliseconds; memory right after the first
-answer. RSS counts pages shared with other processes in full, PSS in part. The {MODELS:,} folders are
-small ones of four kinds, their files in the page cache and some seconds old (younger ones are read again
-each time). Where other work kept the cores busy, the time of a core comes nearer to what a quiet machine
-shows."""
+answer. RSS counts pages shared with other processes in full, PSS in part. The {MODELS:,} folders are those
+of the test zoo under other names, with files of published sizes, in the page cache and some seconds old
+(younger ones are read again each time). Where other work kept the cores busy, the time of a core comes
+nearer to what a quiet machine shows."""
 
 
 def main() -> None:
@@ -58,8 +56,7 @@ def _start_rows(folder: Path) -> list[Row]:
 
 
 def _scan_rows(folder: Path) -> list[Row]:
-    for number in range(MODELS):
-        write_fake_model(folder, f"org{number % 20}/model{number}", KINDS[number % len(KINDS)])
+    write_many(folder, MODELS)
     time.sleep(SETTLED_SECONDS)
     settings = Settings(models_dir=folder, state_dir=folder / "state")
     cold, unchanged = _Seconds([], []), _Seconds([], [])
@@ -69,7 +66,7 @@ def _scan_rows(folder: Path) -> list[Row]:
         unchanged.measure(catalog.snapshot)
     if len(catalog.snapshot().models) != MODELS:
         raise AssertionError(f"{len(catalog.snapshot().models)} of {MODELS} models were found")
-    what = f"scan of {MODELS:,} model folders"
+    what = f"scan of {MODELS:,} folders of the test zoo"
     return [
         Row(what, "", "under 0.5 s", cold.in_words(1, "s", 2), statistics.median(cold.wall) < 0.5),
         Row(
