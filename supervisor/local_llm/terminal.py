@@ -33,7 +33,7 @@ SHOWN_FIRST = (
 """For the curl line: the kind of model that is best to begin with."""
 
 
-WIDE_COLUMNS = 140
+WIDE_COLUMNS = 200
 """From this width on the evidence stands beside each model; in a narrower terminal, below the table."""
 
 
@@ -71,7 +71,7 @@ def show_models(
         return
     if found.models:
         beside = overviews is not None and console.width >= WIDE_COLUMNS
-        console.print(_table(found, overviews, with_evidence=beside))
+        console.print(_table(found, overviews, console.width))
         if overviews is not None and not beside:
             console.print()
             for card in found.models:
@@ -83,16 +83,17 @@ def show_models(
             console.print(f"[red]does not fit:[/] [bold]{escape(model_id)}[/]  {escape(overview.refusal)}")
 
 
-def _table(found: Snapshot, overviews: Mapping[str, Overview] | None, *, with_evidence: bool) -> Table:
+def _table(found: Snapshot, overviews: Mapping[str, Overview] | None, width: int) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("MODEL", "KIND", "ENGINE"):
         table.add_column(name, no_wrap=True)
     for name in ("SIZE", "CONTEXT"):
         table.add_column(name, justify="right", no_wrap=True)
     if overviews is not None:
-        for name in ("QUANTIZED", "PARSERS", "FITS"):
-            table.add_column(name)
-    if with_evidence:
+        table.add_column("FITS", no_wrap=True)
+        table.add_column("QUANTIZED")
+        table.add_column("PARSERS")
+    if overviews is not None and width >= WIDE_COLUMNS:
         table.add_column("WHY", overflow="fold", style="dim")
     for card in found.models:
         row = [escape(card.id), card.kind.value, card.engine.value, size_in_words(card.size_bytes)]
@@ -100,7 +101,7 @@ def _table(found: Snapshot, overviews: Mapping[str, Overview] | None, *, with_ev
             row.append(str(card.context_length or "-"))
         else:
             row += _overview_cells(overviews[card.id])
-        if with_evidence:
+        if overviews is not None and width >= WIDE_COLUMNS:
             row.append(escape("; ".join(card.evidence)))
         table.add_row(*row)
     return table
@@ -113,9 +114,9 @@ def _overview_cells(overview: Overview) -> list[str]:
         fits = f"to {fitting}"
     return [
         str(context or "-"),
+        fits,
         escape(overview.quantization or "-"),
         escape(", ".join(overview.parsers) or "-"),
-        fits,
     ]
 
 

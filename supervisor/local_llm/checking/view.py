@@ -82,7 +82,8 @@ def _family(card: ModelCard) -> str:
         f"tool calls: {card.family.tool_call_parser or 'no parser'}",
         f"reasoning: {card.family.reasoning_parser or 'no parser'}",
     )
-    return f"{card.family.name}; {', '.join(parsers)}\n{card.family.evidence}"
+    why = card.family.evidence.removeprefix(f"family {card.family.name}: ")
+    return f"{card.family.name}; {', '.join(parsers)}\n{why}"
 
 
 def _weights(found: Findings) -> str:
