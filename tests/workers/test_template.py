@@ -167,6 +167,8 @@ def lines_of(log: str) -> set[str]:
         )
         if said:
             words = re.sub(r"[\w/.-]*vllm_dist_\w+", "PATH", said[3])
+            # A set, whose order is another one in each process.
+            words = re.sub(r"(?<=Methods: ).*", lambda names: ", ".join(sorted(names[0].split(", "))), words)
             found.add(f"{said[1]} {said[2]} {re.sub(r'[0-9.]+', 'N', words)}")
     return found
 
