@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -314,12 +315,12 @@ class Segments:
 @contextmanager
 def nanny_of(tmp_path: Path, further: str = "") -> Iterator[Segments]:
     """One with its own folder of segments, and some more of it changed."""
-    folder = tmp_path / "shm"
-    folder.mkdir()
-    program = ELSEWHERE.format(folder=str(folder), further=further)
-    made = Supervisor(tmp_path, program=("-c", program))
-    yield Segments(made, folder)
-    made.close()
+    # Of the kind of /dev/shm: elsewhere (overlayfs, btrfs) maps name another device than stat.
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="fake-engine-segments-") as folder:
+        program = ELSEWHERE.format(folder=folder, further=further)
+        made = Supervisor(tmp_path, program=("-c", program))
+        yield Segments(made, Path(folder))
+        made.close()
 
 
 @pytest.fixture

@@ -68,6 +68,7 @@ def _generation_config(card: ModelCard, settings: Settings) -> Iterator[str]:
 
 
 def _unregistered_parsers(card: ModelCard, settings: Settings) -> Iterator[str]:
+    card = card.runs_as
     if card.family is None:
         return
     model, engine = settings.model_settings(card.id), settings.engine_settings(card.engine)

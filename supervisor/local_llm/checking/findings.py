@@ -52,7 +52,7 @@ class Findings:
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         weights, quantization = self.footprint.weights, self.footprint.quantization
-        family = self.card.family
+        family = self.card.runs_as.family
         return {
             "id": self.card.id,
             "aliases": list(self.card.aliases),

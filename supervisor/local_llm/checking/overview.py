@@ -64,7 +64,7 @@ def _of(
     card: ModelCard, settings: Settings, devices: Sequence[Device], environment: Mapping[str, str]
 ) -> Overview:
     footprint, fit = fitting(card, settings, devices, environment)
-    family = card.family
+    family = card.runs_as.family
     parsers = () if family is None else (family.tool_call_parser, family.reasoning_parser)
     return Overview(
         context_length=footprint.context_length or card.context_length,

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from local_llm.catalog.card import BrokenModel, ModelCard
+from local_llm.catalog.card import BrokenModel, Family
 from local_llm.checking.findings import Findings
 from local_llm.checking.trial import Trial
 from local_llm.footprint.footprint import Footprint
@@ -57,8 +57,8 @@ def _lines(found: Findings) -> Iterator[tuple[str, str]]:
     yield "why", "\n".join(escape(each) for each in card.evidence)
     if card.aliases:
         yield "aliases", escape(", ".join(card.aliases))
-    if card.family is not None:
-        yield "family", escape(_family(card))
+    if card.runs_as.family is not None:
+        yield "family", escape(_family(card.runs_as.family))
     for origin in found.said:
         yield "settings", escape(f"{origin.key}: {_value(origin.value)}  (models: {origin.pattern!r})")
     yield "weights", escape(_weights(found))
@@ -76,14 +76,13 @@ def _lines(found: Findings) -> Iterator[tuple[str, str]]:
         yield "[yellow]warning[/]", escape(warning)
 
 
-def _family(card: ModelCard) -> str:
-    assert card.family is not None  # noqa: S101 - seen by the caller
+def _family(family: Family) -> str:
     parsers = (
-        f"tool calls: {card.family.tool_call_parser or 'no parser'}",
-        f"reasoning: {card.family.reasoning_parser or 'no parser'}",
+        f"tool calls: {family.tool_call_parser or 'no parser'}",
+        f"reasoning: {family.reasoning_parser or 'no parser'}",
     )
-    why = card.family.evidence.removeprefix(f"family {card.family.name}: ")
-    return f"{card.family.name}; {', '.join(parsers)}\n{why}"
+    why = family.evidence.removeprefix(f"family {family.name}: ")
+    return f"{family.name}; {', '.join(parsers)}\n{why}"
 
 
 def _weights(found: Findings) -> str:

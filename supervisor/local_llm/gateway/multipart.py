@@ -149,7 +149,12 @@ class FormReader:
 
 
 def _boundary(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    content_type, options = parse_options_header(dict(headers).get(b"content-type"))
+    said = [value for name, value in headers if name == b"content-type"]
+    if len(said) > 1:  # the worker might heed another one than we
+        raise InvalidRequest("The request has more than one Content-Type.")
+    content_type, options = parse_options_header(said[0] if said else None)
+    if options.get(b"charset", b"utf-8").lower() not in {b"utf-8", b"utf8"}:
+        raise InvalidRequest("The form's fields must be UTF-8: leave `charset` out of the Content-Type.")
     if content_type != b"multipart/form-data":
         shown = content_type[:100].decode("latin-1") or "of no Content-Type"
         raise InvalidRequest(

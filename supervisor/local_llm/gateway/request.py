@@ -138,6 +138,8 @@ class HeldBody:
         rest: what follows, if anything is kept elsewhere.
     """
 
+    WHOLE_SECONDS: ClassVar[float] = BODY_SECONDS
+
     def __init__(self, budget: BodyBudget) -> None:
         self._budget = budget
         self._counted = 0
@@ -175,7 +177,7 @@ class HeldBody:
 
         Raises:
             BodyTooLarge, Overloaded: as soon as that is certain.
-            RequestTimeout: nothing came for BODY_STALL_SECONDS, or not all within BODY_SECONDS.
+            RequestTimeout: nothing came for BODY_STALL_SECONDS, or not all within WHOLE_SECONDS.
             ClientLeft: it closed the connection before the body was complete.
         """
         if has_come:
@@ -194,14 +196,14 @@ class HeldBody:
         if declared.isdigit():
             self._budget.check(int(declared))
         try:
-            with anyio.fail_after(BODY_SECONDS):
+            with anyio.fail_after(self.WHOLE_SECONDS):
                 async for piece in _pieces(receive):
                     self._take(len(piece))
                     await self._keep(piece)
         except TimeoutError:
             raise RequestTimeout(
                 f"The request body did not come: nothing for {BODY_STALL_SECONDS:g} s, or not all of it "
-                f"within {BODY_SECONDS:g} s."
+                f"within {self.WHOLE_SECONDS:g} s."
             ) from None
 
     async def _keep(self, piece: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import IO
 
 from anyio import to_thread
@@ -31,6 +32,8 @@ class UploadBudget(BodyBudget):
 
 class HeldUpload(HeldBody):
     """One upload, from its first byte until its answer is whole."""
+
+    WHOLE_SECONDS = 3600.0  # 512 MiB at little more than a megabit a second
 
     def __init__(self, budget: BodyBudget) -> None:
         super().__init__(budget)
@@ -109,7 +112,8 @@ class Spool:
         """Forgets it all."""
         self._few.clear()
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # it may flush once more what a full disk did not take
+                self._file.close()
 
     def _write(self) -> None:
         try:

@@ -121,7 +121,7 @@ class Connection(asyncio.Protocol):
                 if self._transport.is_closing():
                     return
                 self._transport.write(piece)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - else the worker would wait for the rest for ever
             self._fail(ConnectionBroken(f"the rest of the request cannot be read: {error}"))
 
     def is_usable(self, now: float) -> bool:

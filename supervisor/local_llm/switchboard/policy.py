@@ -70,6 +70,8 @@ from local_llm.switchboard.turns import Turn, claims, turns
 
 __all__ = ["Limits", "Policy"]
 
+SETTINGS_CHANGED = "its settings have changed"
+
 
 @dataclass(slots=True)
 class Policy:
@@ -140,10 +142,11 @@ class Policy:
         match event:
             case Arrived(at, ticket, model):
                 serving = self._board.serving(model.key)
-                if serving is None or self.setbacks.refusal(model.key, at) is not None:
+                if serving is None or self._default_rests:
+                    return False
+                if self.setbacks.refusal(model.key, at) is not None:
                     return False
                 self._board.admit(ticket, serving, at)
-                self._default_rests = False
                 return True
             case Departed(at, ticket):
                 holder = self._board.holder(ticket)
@@ -255,9 +258,18 @@ class Policy:
         for key, model in models.items():
             self._board.move_line(key, model)
             if model.key != key:
-                self._dismiss(key, at, "its settings have changed")
+                self._dismiss(key, at, SETTINGS_CHANGED)
+            else:
+                self._take_back(key, at)
             for resident in self._board.residents_of(model.key):
                 resident.model = model
+
+    def _take_back(self, key: str, at: float) -> None:
+        """A change of settings was undone before its worker had gone."""
+        for resident in self._board.residents_of(key):
+            if isinstance(resident.stage, Draining) and resident.stage.reason == SETTINGS_CHANGED:
+                self._board.reopen(resident)
+                self._board.admit_line(resident, at)
 
     def _dismiss(self, key: str, at: float, reason: str) -> None:
         """Lets a model's workers go once their leases are over; a load that is waited for goes on."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import psutil
 
 # Several may listen on one port by different addresses; the most specific one is who is reached.
-_ADDRESSES = ("127.0.0.1", "0.0.0.0", "::")  # noqa: S104 - looked for, not bound
+# (::ffff:127.0.0.1 is how Java binds to 127.0.0.1.)
+_ADDRESSES = ("127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::")  # noqa: S104 - looked for, not bound
 
 
 def stranger_on(port: int, root: int) -> str | None:

@@ -113,12 +113,14 @@ def _mapped() -> set[int]:
     Not their names: a semaphore is made under another one (`nanny/proc.py` says how).
     """
     mapped: set[int] = set()
+    device = _SHARED_MEMORY.stat().st_dev
+    there = f"{os.major(device):02x}:{os.minor(device):02x}"
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with suppress(OSError):
             for line in (entry / "maps").read_text(errors="surrogateescape").splitlines():
-                if f" {_SHARED_MEMORY}/" in line:
+                if f" {_SHARED_MEMORY}/" in line and line.split(maxsplit=5)[3] == there:
                     mapped.add(int(line.split(maxsplit=5)[4]))
     return mapped
 

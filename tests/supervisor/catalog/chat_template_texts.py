@@ -143,3 +143,10 @@ MINIMAX = "{{ '<minimax:tool_call>' }}" + prompt(r"]~b]ai\n<think>\n")
 LAGUNA = GLM_45_TOOLS + SWITCH_OFF
 STEP_3 = "{{ '<｜tool_calls_begin｜>' }}{{ content.split('</think>')[-1] }}" + prompt(r"assistant\n<think>\n")
 DOTS = "<dots_function_call>" + prompt("<|assistant|>")
+
+# MiniCPM3 and 4.1 have LFM2's markers around Python, which its parser does not read.
+MINICPM_4 = (
+    "{%- for call in message.tool_calls %}{{- '<|tool_call_start|>\\n```python\\n' }}{{ call.name }}(...)"
+    "{{- '```\\n<|tool_call_end|>' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)

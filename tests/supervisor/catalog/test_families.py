@@ -109,7 +109,7 @@ CASES = [
     Case("phi-4", "Phi3ForCausalLM", texts.PHI_4, None, None),
     Case("Phi-4-reasoning", "Phi3ForCausalLM", texts.PHI_4_REASONING, None, "deepseek_r1"),
     Case("granite-3.1-8b-instruct", "GraniteForCausalLM", texts.GRANITE_3, "granite", None),
-    Case("granite-3.3-8b-instruct", "GraniteForCausalLM", texts.GRANITE_33, "granite", "granite"),
+    Case("granite-3.3-8b-instruct", "GraniteForCausalLM", texts.GRANITE_33, "granite", None),
     Case("granite-4.0-h-tiny", "GraniteMoeHybridForCausalLM", texts.JSON_TOOLS, "granite4", None),
     Case(
         "granite-4.2-3b",
@@ -169,6 +169,7 @@ FORMATS = [
     (texts.APERTUS, "apertus", None),
     (texts.FUNCTION_GEMMA, "functiongemma", None),
     (texts.LFM_2, "lfm2", None),
+    (texts.MINICPM_4, None, None),
     (texts.GEMMA_4, "gemma4", "gemma4"),
     (texts.LLAMA_4, "llama4_pythonic", None),
     (texts.STEP_3, "step3", "step3"),

@@ -104,6 +104,7 @@ def test_what_is_wrong_is_told(body: bytes, said: str) -> None:
         (b"multipart/form-data; boundary=" + b"x" * 1000, "boundary is too long"),
         (b"multipart/mixed; boundary=a-boundary", "the body is multipart/mixed"),
         (b"x" * 10_000, "the body is xxx"),
+        (b"multipart/form-data; boundary=a-boundary; charset=latin-1", "must be UTF-8"),
     ],
 )
 def test_another_content_type(content_type: bytes | None, said: str) -> None:
@@ -111,6 +112,13 @@ def test_another_content_type(content_type: bytes | None, said: str) -> None:
     with pytest.raises(InvalidRequest, match=said) as caught:
         FormReader([] if content_type is None else [(b"content-type", content_type)])
     assert len(caught.value.message) < 500
+
+
+def test_two_content_types() -> None:
+    """Whoever reads the form next might take the other boundary."""
+    both = [(b"content-type", b"multipart/form-data; boundary=" + each) for each in (b"a", b"b")]
+    with pytest.raises(InvalidRequest, match="more than one"):
+        FormReader(both)
 
 
 @pytest.mark.parametrize("value", [b'MULTIPART/form-data; charset=utf-8; boundary="a-boundary"'])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -124,6 +126,20 @@ async def test_no_place_on_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(tempfile, "tempdir", str(folder / "gone"))
     with budget().holding() as held, pytest.raises(Unavailable, match="gone: No such file"):
         await held.read(SCOPE, receiving(LARGE))
+
+
+async def test_a_disk_that_fills(folder: Path) -> None:
+    """What it did not take is tried once more when the file is closed, which must not hide the reason."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES + 100, before[1]))
+    try:
+        with pytest.raises(Unavailable, match=str(folder)), budget().holding() as held:
+            await held.read(SCOPE, receiving(LARGE[: PIECE_BYTES + 1], LARGE[PIECE_BYTES + 1 :]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert open_files(folder) == []
 
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

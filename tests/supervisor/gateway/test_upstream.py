@@ -312,10 +312,11 @@ async def test_who_leaves_while_the_rest_is_sent_ends_it() -> None:
         assert not connection.is_usable(0)
 
 
-async def test_a_rest_that_cannot_be_read() -> None:
-    """It ends the request, and says why."""
+@pytest.mark.parametrize("error", [OSError("disk on fire"), RuntimeError("disk on fire")])
+async def test_a_rest_that_cannot_be_read(error: Exception) -> None:
+    """It ends the request, and says why, whatever it is: the worker would wait for ever."""
     async with taking(10 * len(PIECE), SIZED) as (connections, url, _):
         connection = await connections.to(url)
         connection.send(HEAD, b"")
         with pytest.raises(ConnectionBroken, match="disk on fire"):
-            await connection.receive(Taker(), Rest(2, OSError("disk on fire")))
+            await connection.receive(Taker(), Rest(2, error))

@@ -160,3 +160,28 @@ class TestIdleOfOneModel:
         world.serve(model("a", idle_unload_seconds=0.0))
         world.advance(1000)
         assert world.labels() == {"a"}
+
+
+def test_a_change_that_is_undone_gives_the_worker_back() -> None:
+    """It has the right arguments; nobody need wait until its long answer is over."""
+    world = World()
+    number = world.serve(A)
+    world.arrive(A)
+    world.settings_are({"a": A2})
+    waiting = world.arrive(A2)
+    world.settings_are({"a": A, "a2": A})
+    assert world.admitted[waiting] == number
+    assert world.admitted[world.arrive(A)] == number
+    assert world.starts == ["a"]
+
+
+def test_an_unload_meanwhile_is_not_undone_with_it() -> None:
+    """Somebody asked for that."""
+    world = World()
+    world.serve(A)
+    running = world.arrive(A)
+    world.settings_are({"a": A2})
+    world.unload(A)
+    world.settings_are({"a": A})
+    world.depart(running)
+    assert world.labels() == set()

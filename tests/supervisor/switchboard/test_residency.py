@@ -269,6 +269,17 @@ class TestIdle:
         world.advance(10)
         assert world.labels() == {"a"}
 
+    def test_unloaded_by_order_any_request_brings_it_back(self):
+        """Also one for a model that serves already, about which nothing else is to be decided."""
+        world = World(max_models=2, default_model=A, default_model_after_seconds=0)
+        world.serve(A)
+        world.serve(B)
+        world.unload(A)
+        world.gone()
+        assert world.labels() == {"b"}
+        world.arrive(B)
+        assert world.labels() == {"a", "b"}
+
     def test_unloaded_by_order_it_stays_away_until_the_next_request(self):
         """Somebody needs the memory."""
         world = World(default_model=A)

@@ -26,6 +26,15 @@ sys.stdin.read()
 """
 
 
+def test_an_address_as_java_writes_it() -> None:
+    """A socket of both kinds, bound to 127.0.0.1."""
+    with socket.socket(socket.AF_INET6) as listener:
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::ffff:127.0.0.1", 0))
+        listener.listen()
+        assert stranger_on(listener.getsockname()[1], os.getppid()) is None
+
+
 def test_a_process_below(tmp_path: Path) -> None:
     """A child's child in a session of its own counts; a process elsewhere is named."""
     call = f"subprocess.call([sys.executable, '-c', {_LISTEN!r}], start_new_session=True)"

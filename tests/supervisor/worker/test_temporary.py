@@ -6,6 +6,7 @@ import mmap
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,11 @@ from local_llm.worker.temporary import RunFolder, clean_after, unlink_unmapped
 
 
 @pytest.fixture
-def shm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Stands for /dev/shm, where other tests' nannies are at work."""
-    folder = tmp_path / "shm"
-    folder.mkdir()
-    monkeypatch.setattr(temporary, "_SHARED_MEMORY", folder)
-    return folder
+def shm(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stands for /dev/shm, where other tests' nannies are at work. Of its kind: elsewhere maps differ."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="fake-engine-segments-") as folder:
+        monkeypatch.setattr(temporary, "_SHARED_MEMORY", Path(folder))
+        yield Path(folder)
 
 
 def test_a_living_run_is_left_alone() -> None:

@@ -67,15 +67,20 @@ def segments() -> dict[str, int]:
 
 
 def held_segments(pid: int) -> set[int]:
-    """Inodes of what the process has mapped or open under /dev/shm, under whatever name.
+    """Inodes of what the process has mapped or open under our /dev/shm, under whatever name.
 
     The name would not do: sem_open makes a semaphore under another one, maps it, links it and unlinks the
     first, so a mapped ``sem.mp-9jhqjb6z`` reads ``/dev/shm/sem.VIo9lR (deleted)`` for as long as it lives.
+    Nor the inode alone: a container's /dev/shm has a numbering of its own.
     """
-    return _mapped_segments(pid) | _open_segments(pid)
+    try:
+        device = os.stat(SHARED_MEMORY).st_dev
+    except OSError:
+        return set()
+    return _mapped_segments(pid, device) | _open_segments(pid, device)
 
 
-def _mapped_segments(pid: int) -> set[int]:
+def _mapped_segments(pid: int, device: int) -> set[int]:
     prefix = os.fsencode(SHARED_MEMORY) + b"/"
     try:
         with open(f"/proc/{pid}/maps", "rb") as file:
@@ -86,15 +91,18 @@ def _mapped_segments(pid: int) -> set[int]:
         return set()
     # address, permissions, offset, device, inode, path
     fields = (line.split(maxsplit=5) for line in maps.splitlines() if prefix in line)
-    return {int(each[4]) for each in fields if each[5].startswith(prefix)}
+    there = b"%02x:%02x" % (os.major(device), os.minor(device))
+    return {int(each[4]) for each in fields if each[3] == there and each[5].startswith(prefix)}
 
 
-def _open_segments(pid: int) -> set[int]:
+def _open_segments(pid: int, device: int) -> set[int]:
     inodes: set[int] = set()
     folder = f"/proc/{pid}/fd"
     with suppress(OSError):
         for descriptor in os.listdir(folder):
             with suppress(OSError):
                 if os.readlink(f"{folder}/{descriptor}").startswith(SHARED_MEMORY + "/"):
-                    inodes.add(os.stat(f"{folder}/{descriptor}").st_ino)
+                    status = os.stat(f"{folder}/{descriptor}")
+                    if status.st_dev == device:
+                        inodes.add(status.st_ino)
     return inodes
