@@ -33,6 +33,19 @@ SECRET = frozenset({"api_keys", "env"})
 """Values of these are in no message."""
 
 
+class _Loader(yaml.SafeLoader):
+    """Tells where a value stands that only looks like a date or a number: PyYAML's own error does not."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep=deep)
+        except (ValueError, LookupError, AttributeError):  # 2020-13-45, `!!bool perhaps`, `!!timestamp x`
+            raise yaml.constructor.ConstructorError(
+                problem="it reads as a date or a number, and is none: in quotes it would be a text",
+                problem_mark=node.start_mark,
+            ) from None
+
+
 class SettingsError(Exception):
     """Settings that cannot be used. The message has a line per mistake, for people."""
 
@@ -120,11 +133,9 @@ def _environment_value(variable: str, text: str) -> Any:
     if variable in TEXTS and text != "null":
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise SettingsError(
-            f"the environment's {variable}: {text!r} cannot be read as a YAML value"
-        ) from None
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
+    except yaml.YAMLError:  # without the text: a section may have secrets in it
+        raise SettingsError(f"the environment's {variable}: cannot be read as a YAML value") from None
 
 
 def _secret_value(variable: str, text: str) -> Any:
@@ -144,7 +155,7 @@ def _from_file(file: Path, content: bytes) -> _Source:
         raise SettingsError(f"{file}: cannot be read: {error}") from None
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        values = yaml.safe_load(text)
+        values = yaml.load(text, Loader=_Loader)  # noqa: S506 - a safe one
         repeated = list(_repeated(node, ()))
         lines = _lines(node, ())
     except yaml.MarkedYAMLError as error:
@@ -203,7 +214,7 @@ def _explain(error: Any, sources: list[_Source]) -> str:
         return f"{place}: {key}: there is no such key. {_allowed_keys(path)}"
     message = _WORDS.get(error["type"]) or error["msg"].removeprefix("Value error, ")
     tell = error["type"] not in ("value_error", MISPLACED) and SECRET.isdisjoint(path)
-    given = f" (it is {error['input']!r})" if tell else ""
+    given = f" (it is {_shown(error['input'])})" if tell else ""
     return f"{place}: {key}: {message[0].lower()}{message[1:]}{given}"
 
 
@@ -270,5 +281,20 @@ def _has(values: Any, path: tuple[str, ...]) -> bool:
     return True
 
 
+def _shown(value: Any) -> str:
+    """Of what has parts, which may hold secrets, only the kind."""
+    return _type_name(value) if isinstance(value, dict | list | tuple | set) else repr(value)
+
+
 def _type_name(value: Any) -> str:
-    return {list: "a list", str: "a text", int: "a number"}.get(type(value), type(value).__name__)
+    return _IN_YAML.get(type(value), type(value).__name__)
+
+
+_IN_YAML = {
+    dict: "a mapping",
+    list: "a list",
+    tuple: "a list",
+    set: "a set",
+    str: "a text",
+    int: "a number",
+}

@@ -143,6 +143,7 @@ async def test_a_config_map(tmp_path: Path) -> None:
         ("models: [", "line 1: is no YAML"),
         ("- a\n- b", "must be a mapping"),
         ("a: &a {b: *a}", "is no YAML"),
+        ("port: 1\nhost: 2020-13-45", "line 2: "),
         ("port: 99999\nhots: x", "line 1: port: input should be less than or equal to 65535"),
     ],
 )

@@ -122,7 +122,10 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path) -> None:
         ("residency:\n  keep: [a]", ["line 1", "max_models", "one place must stay free"]),
         ("a: [", ["line", "YAML"]),
         ("- a", ["mapping", "a list"]),
-        ("port: {a: 1}", ["line 1", "port", "integer"]),
+        ("port: {a: 1}", ["line 1", "port", "integer", "(it is a mapping)"]),
+        ("engines: {vllm: [a]}", ["line 1", "engines.vllm", "should be a mapping", "(it is a list)"]),
+        ("models:\n  a:\n    prompt: 2020-13-45", ["line 3", "a date or a number", "quotes"]),
+        ("port: 1\nadmin: !!bool perhaps", ["line 2", "in quotes"]),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_line_and_key(tmp_path: Path, text: str, said: list[str]) -> None:
@@ -162,6 +165,38 @@ def test_a_key_is_in_no_message(text: str) -> None:
         load_settings(environment={"LOCAL_LLM_API_KEYS": text})
     assert "api_keys" in str(caught.value).lower()
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "engines: {vllm: [{env: {HF_TOKEN: hunter2}}]}",
+        "models: {a: [{env: {HF_TOKEN: hunter2}}]}",
+        "models: [{a: {env: {HF_TOKEN: hunter2}}}]",
+        "residency: {keep: {env: hunter2}}",
+        "stop: !!set {hunter2}",
+        "engines: {vllm: {env: [HF_TOKEN, hunter2]}}",
+    ],
+)
+def test_what_has_the_wrong_shape_is_in_no_message(tmp_path: Path, text: str) -> None:
+    """A whole section may hold secrets anywhere in it."""
+    with pytest.raises(SettingsError) as caught:
+        load_settings(written(tmp_path, text))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["{HF_TOKEN: hunter2", "[hunter2"])
+def test_a_broken_variable_is_told_without_its_value(value: str) -> None:
+    """It may be a section that has secrets in it."""
+    with pytest.raises(SettingsError, match="LOCAL_LLM_ENGINES__VLLM: cannot be read as") as caught:
+        load_settings(environment={"LOCAL_LLM_ENGINES__VLLM": value})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_date_that_does_not_exist_in_the_environment() -> None:
+    """YAML reads it as one."""
+    with pytest.raises(SettingsError, match="LOCAL_LLM_LOG_LEVEL: cannot be read as"):
+        load_settings(environment={"LOCAL_LLM_LOG_LEVEL": "2020-13-45"})
 
 
 def test_one_key_may_be_given_plainly() -> None:

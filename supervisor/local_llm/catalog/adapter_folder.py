@@ -8,15 +8,18 @@ start, and its base with it. Facts on vLLM are from `lora/peft_helper.py`, `lora
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_llm.catalog.adapter_file import check_tensors
+from local_llm.catalog.card import Adapter
 from local_llm.catalog.files import Folder, Unservable, printable
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _PICKLES = ("adapter_model.bin", "adapter_model.pt")
+_WHOLE = (".safetensors", ".safetensors.index.json")
+_WHOLE_PICKLES = (".bin", ".bin.index.json")
 
 LARGEST_RANK = 512
 """Of vLLM's `--max-lora-rank`."""
@@ -48,6 +51,8 @@ class AdapterFolder:
         size_bytes: of its weights.
         created: modification time of adapter_config.json, seconds since the epoch.
         fingerprint: changes with its files.
+        compared: how it differs from the base that it was last compared with, by that one's fingerprint
+            (None: it does not); headers are read once, not at every scan.
     """
 
     id: str
@@ -58,12 +63,31 @@ class AdapterFolder:
     size_bytes: int
     created: int
     fingerprint: str
+    compared: dict[str, str | None] = field(default_factory=dict, compare=False, repr=False)
+    _served: dict[tuple[str, ...], Adapter] = field(default_factory=dict, compare=False, repr=False)
+
+    def served_as(self, names: tuple[str, ...]) -> Adapter:
+        """What its base's card says of it; for the same names the same object as before.
+
+        Each of n adapters has a base that has n of them, and cards are compared at every scan: comparing
+        what is the same object costs next to nothing.
+
+        Args:
+            names: what it answers to, its id first.
+        """
+        if names not in self._served:
+            self._served.clear()
+            self._served[names] = Adapter(names, self.path, self.rank, self.fingerprint)
+        return self._served[names]
 
 
 def is_adapter(names: Collection[str]) -> bool:
     """Whether a folder with these names in it is an adapter, and not a model that came of one."""
-    return CONFIG in names and not any(
-        name.endswith((".safetensors", ".safetensors.index.json")) and not name.startswith("adapter_model")
+    if CONFIG not in names:
+        return False
+    return not any(
+        (name.endswith(_WHOLE) and not name.startswith("adapter_model"))
+        or (name.startswith("pytorch_model") and name.endswith(_WHOLE_PICKLES) and "config.json" in names)
         for name in names
     )
 

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
 from local_llm.catalog.adapter_file import misfit
 from local_llm.catalog.adapter_folder import CONFIG, WEIGHTS, AdapterFolder, shown
 from local_llm.catalog.card import Adapter, BrokenModel, Engine, Kind, ModelCard
-from local_llm.catalog.files import Unservable, printable
+from local_llm.catalog.files import Unservable, look, printable
 from local_llm.catalog.names import Naming, Outcome, name_models
+from local_llm.settings import Settings
+from local_llm.worker.adapter_args import flag_against
+from local_llm.worker.arguments import in_config_file
 
 _BASE_KINDS = (Kind.CHAT, Kind.BASE, Kind.VISION_LANGUAGE)
 _HUB_SNAPSHOT = re.compile(r"models--(?P<id>[^/]+)/snapshots(/|$)")
@@ -69,13 +72,14 @@ _WITHOUT_ADAPTERS = frozenset(
 Found: TypeAlias = ModelCard | BrokenModel | AdapterFolder
 
 
-def join(found: Iterable[Found], aliases: Mapping[str, str]) -> Naming:
+def join(found: Iterable[Found], settings: Settings) -> Naming:
     """Names everything, and brings adapters and their bases together.
 
     Args:
         found: what was found, sorted.
-        aliases: the settings', alias -> id.
+        settings: the aliases, and the arguments for bases.
     """
+    aliases = settings.all_aliases
     adapters: list[AdapterFolder] = []
     others: list[Outcome] = []
     for each in found:
@@ -85,15 +89,48 @@ def join(found: Iterable[Found], aliases: Mapping[str, str]) -> Naming:
             others.append(each)
     if not adapters:
         return name_models(others, aliases)
-    bases = name_models(others, aliases)
-    joined = [_with_base(each, bases, {other.id for other in adapters}) for each in adapters]
+    bases = _Bases(name_models(others, aliases), frozenset(_last(each.id).casefold() for each in adapters))
+    joined = [_with_base(each, bases, settings) for each in adapters]
     named = name_models(sorted((*others, *joined), key=lambda each: (each.id, each.path)), aliases)
     return _tied(named, {each.id: each for each in adapters})
 
 
-def _with_base(adapter: AdapterFolder, bases: Naming, adapter_ids: Collection[str]) -> Outcome:
+@dataclass(frozen=True)
+class _Bases:
+    """What adapters look their bases up in, made once for all of them: there can be hundreds.
+
+    Attributes:
+        naming: of everything but adapters.
+        adapters: last parts of the adapters' own ids, without case.
+    """
+
+    naming: Naming
+    adapters: frozenset[str]
+
+    @functools.cached_property
+    def by_place(self) -> Mapping[tuple[int, int], ModelCard]:
+        """Device and inode of its folder -> model."""
+        found: dict[tuple[int, int], ModelCard] = {}
+        for each in self.naming.models:
+            status = look(str(each.path))
+            if status is not None:
+                found.setdefault((status.st_dev, status.st_ino), each)
+        return found
+
+    @functools.cached_property
+    def alike(self) -> Mapping[str, Mapping[str, Outcome]]:
+        """Name or last part without case -> the models that it may mean, by id."""
+        found: dict[str, dict[str, Outcome]] = {}
+        short = ((_last(each.id), each) for each in self.naming.models)
+        for name, each in (*self.naming.names.items(), *short):
+            found.setdefault(name.casefold(), {})[each.id] = each
+        return found
+
+
+def _with_base(adapter: AdapterFolder, bases: _Bases, settings: Settings) -> Outcome:
     try:
-        base = _base(adapter.wants, bases, adapter_ids)
+        base = _base(adapter.wants, bases)
+        _refuse_unwanted(base, settings)
         _refuse_misfit(adapter, base)
     except Unservable as error:
         return BrokenModel(adapter.id, adapter.path, printable(str(error)))
@@ -116,20 +153,19 @@ def _with_base(adapter: AdapterFolder, bases: Naming, adapter_ids: Collection[st
     )
 
 
-def _base(wants: str, bases: Naming, adapter_ids: Collection[str]) -> ModelCard:
+def _base(wants: str, bases: _Bases) -> ModelCard:
     """The base that an adapter wants.
 
     Raises:
         Unservable: it is not there, not certain, or none that takes adapters.
     """
     found = _named(wants, bases)
-    wanted = shown(wants)
-    if found is None and _last(wants) in {_last(each) for each in adapter_ids}:
-        raise Unservable(f"its base {wanted} is an adapter itself")
+    if found is None and _last(wants).casefold() in bases.adapters:
+        raise Unservable(f"its base {shown(wants)} is an adapter itself")
     if found is None:
         raise Unservable(
-            f"its base {wanted} is not in the folder: download it, or if it is there under another id, give "
-            f"that one the alias {wanted} in the settings"
+            f"its base {shown(wants)} is not in the folder: download it, or if it is there under another id, "
+            f"give that one the alias {shown(wants)} in the settings"
         )
     if isinstance(found, BrokenModel):
         raise Unservable(f"its base {found.id!r} cannot be served: {found.reason}")
@@ -142,47 +178,60 @@ def _base(wants: str, bases: Naming, adapter_ids: Collection[str]) -> ModelCard:
     return found
 
 
+def _refuse_unwanted(base: ModelCard, settings: Settings) -> None:
+    """Where the user's arguments keep adapters out of a base's worker, it would not know this one's name."""
+    said = (*settings.engines.vllm.args, *settings.model_settings(base.id).args)
+    flag = flag_against([*in_config_file(said), *said])
+    if flag is not None:
+        raise Unservable(f"the settings' arguments for its base {base.id!r} say {flag}")
+
+
 def _refuse_misfit(adapter: AdapterFolder, base: ModelCard) -> None:
     """One made for a larger or smaller model of the same name would keep its base from starting."""
     if base.architecture in _WITHOUT_ADAPTERS:
         raise Unservable(f"vLLM serves no adapters for {base.architecture}, as {base.id!r} is")
-    files = tuple(str(base.path / name) for name in base.weights)
-    different = _misfit(str(adapter.path / WEIGHTS), files, (adapter.fingerprint, base.fingerprint))
+    version = f"{base.path} {base.fingerprint}"
+    if version not in adapter.compared:
+        adapter.compared.clear()
+        files = [str(base.path / name) for name in base.weights]
+        adapter.compared[version] = misfit(str(adapter.path / WEIGHTS), files)
+    different = adapter.compared[version]
     if different is not None:
         raise Unservable(f"it was made for another model than {base.id!r}: {different}")
 
 
-@functools.lru_cache(maxsize=256)
-def _misfit(weights: str, base_files: Sequence[str], _versions: tuple[str, str]) -> str | None:
-    return misfit(weights, base_files)
-
-
-def _named(wants: str, bases: Naming) -> Outcome | None:
-    """By id, alias or path, then by the last part, which must be that of one model only."""
-    if wants in bases.names:
-        return bases.names[wants]
-    if Path(wants).is_absolute():
-        here = next((each for each in bases.models if _same_place(each.path, wants)), None)
-        if here is not None:
-            return here
+def _named(wants: str, bases: _Bases) -> Outcome | None:
+    """By id, alias or path, then by the last part; without case too, as the Hub takes names."""
+    found = bases.naming.names.get(wants)
+    if found is None and Path(wants).is_absolute():
+        status = look(wants)
+        found = bases.by_place.get((status.st_dev, status.st_ino)) if status is not None else None
+    if found is not None:
+        return found
     snapshot = _HUB_SNAPSHOT.search(wants)
     if snapshot:
         wants = snapshot["id"].replace("--", "/", 1)
-    found = bases.names.get(wants) or bases.names.get(_last(wants))
-    candidates = sorted(each.id for each in bases.models if _last(each.id) == _last(wants))
-    if found is None and len(candidates) > 1:
+    return _called(wants, wants, bases) or _called(_last(wants), wants, bases)
+
+
+def _called(name: str, wants: str, bases: _Bases) -> Outcome | None:
+    """What has that very name, or else the only one that has it but for case.
+
+    Raises:
+        Unservable: several have.
+    """
+    if name in bases.naming.names:
+        return bases.naming.names[name]
+    alike = bases.alike.get(name.casefold(), {})
+    served = sorted(each.id for each in alike.values() if isinstance(each, ModelCard))
+    if len(served) > 1:
         raise Unservable(
-            f"its base {shown(wants)} could be {', '.join(candidates[:_NAMES_SHOWN])}: give one of them the "
+            f"its base {shown(wants)} could be {', '.join(served[:_NAMES_SHOWN])}: give one of them the "
             f"alias {shown(wants)} in the settings"
         )
-    return found
-
-
-def _same_place(path: Path, other: str) -> bool:
-    try:
-        return path.samefile(other)
-    except (OSError, ValueError):  # ValueError: a NUL in the name
-        return False
+    if served:
+        return alike[served[0]]
+    return next(iter(alike.values())) if len(alike) == 1 else None
 
 
 def _last(name: str) -> str:
@@ -194,8 +243,7 @@ def _tied(naming: Naming, adapters: Mapping[str, AdapterFolder]) -> Naming:
     served: dict[str, list[Adapter]] = {}
     for card in naming.models:
         if card.base is not None:
-            names = (card.id, *card.aliases)
-            adapter = Adapter(names, card.path, adapters[card.id].rank, card.fingerprint)
+            adapter = adapters[card.id].served_as((card.id, *card.aliases))
             served.setdefault(card.base.id, []).append(adapter)
     tied: dict[str, Outcome] = {
         card.id: replace(card, adapters=tuple(served[card.id])) for card in naming.models if card.id in served

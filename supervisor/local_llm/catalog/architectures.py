@@ -197,6 +197,53 @@ ENCODER_DECODER = re.compile(
 """They write text, or read images, with an encoder: vLLM runs them no more. T5EncoderModel is none of
 them, nor is BartForSequenceClassification."""
 
+ENCODER = re.compile(r"(?i:bert|electra|mpnet|ernie|longformer|bigbird|funnel|fnet|luke|canine)|^XLM|^Gte")
+"""Part of the classes of encoders of text."""
+
+ENCODER_TYPES = frozenset(
+    [
+        "albert",
+        "bert",
+        "big_bird",
+        "camembert",
+        "canine",
+        "convbert",
+        "data2vec-text",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "eurobert",
+        "flaubert",
+        "fnet",
+        "funnel",
+        "gte",
+        "ibert",
+        "longformer",
+        "luke",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "mra",
+        "nomic_bert",
+        "nystromformer",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "squeezebert",
+        "xlm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+        "yoso",
+    ]
+)
+"""`model_type` of encoders of text: those with a masked language model in transformers 5.19."""
+
 _SPEECH_RECOGNITION = (
     r"For(CTC|SpeechSeq2Seq|RNNT|TDT)$|^SpeechEncoderDecoderModel$"
     r"|^(Speech2Text|Moonshine|KyutaiSpeechToText|SeamlessM4T|Parakeet)"
@@ -207,9 +254,20 @@ _SPEECH_SYNTHESIS = (
 )
 _VISION = (
     r"For(Image|Video|Object|Depth|Semantic|Instance|Universal|ZeroShot(Image|Object)|Mask\w*Image)\w*$"
-    r"|^(ViT|Dinov\d\w*|Swin|Beit|DeiT|ConvNext|ResNet|CLIPVision|SiglipVision|Sam\d?)\w*Model$"
+    r"|^(ViT|Vivit|Dinov\d|DINOv\d|Swin|Beit|DeiT|ConvNext|ResNet|RegNet|Hiera|IJepa|VJEPA\d?|Aimv2|MobileNet"
+    r"|MobileViT|EfficientNet|VideoMAE|Timesformer|Timm|CLIPVision|SiglipVision|Siglip2Vision|Sam\d?)"
+    r"\w*(Model|ForPreTraining)$"
+    # Images as well as text: with a tokenizer, but not for text alone.
+    r"|^\w*(CLIP|Clip|Siglip)\d?Model$|^Blip(Model|For\w+)$|^GitForCausalLM$"
+    r"|^(Align|Blip2|BridgeTower|CLIPSeg|Flava|Git|GroundingDino|GroupViT|Lxmert|MMGroundingDino|Owl(ViT|v2)"
+    r"|Vilt|VisionTextDualEncoder|VisualBert)(Model|ForPreTraining)$"
 )
-_SOUNDS = r"^(Wav2Vec2|Hubert|WavLM|UniSpeech|SEW|Data2VecAudio|Encodec|Mimi|Dac|Clap|AST)\w*Model$"
+_SOUNDS = (
+    r"^(Wav2Vec2|Hubert|WavLM|UniSpeech|SEW|Data2VecAudio|Encodec|Mimi|Dac|Clap|AST)"
+    r"\w*(Model|ForPreTraining)$"
+)
+_LAYOUTS = r"^(LayoutLM(v\d)?|Bros|Lilt)(Model|ForMaskedLM)$"
+_FORECASTS = r"For(Prediction|Forecasting)$|^(TimesFm\w*|PatchTS\w+|Autoformer|Informer|TimeSeries\w+)Model$"
 
 NOT_SERVED = tuple(
     (re.compile(pattern), purpose)
@@ -219,9 +277,11 @@ NOT_SERVED = tuple(
         (_SPEECH_SYNTHESIS, "speech synthesis"),
         (_SOUNDS, "sounds rather than text"),
         (_VISION, "vision"),
+        (_LAYOUTS, "the layout of pages"),
+        (_FORECASTS, "forecasts of time series"),
         (r"ForTokenClassification$", "token classification"),
         (r"For(QuestionAnswering|MultipleChoice|NextSentencePrediction)$", "question answering"),
-        (r"RewardModel$", "reward modelling"),
+        (r"RewardModel(With\w+)?$", "reward modelling"),
         (r"ForActionPrediction$", "a robot's movements"),
         (r"ColBERT|^Col(Pali|Qwen|Idefics)|ForLateInteraction$", "multi-vector embeddings"),
         (r"(DraftModel|MTP|MTPModel|MedusaModel|Eagle3?)$", "speculative decoding"),

@@ -154,7 +154,7 @@ class Catalog:
             (found.root, found.inner, *(watch for record in records.values() for watch in record.watches()))
         )
         self._look_again_at.clear()
-        naming = join((record.outcome for record in records.values()), self._settings.all_aliases)
+        naming = join((record.outcome for record in records.values()), self._settings)
         self._names = naming.names
         self._served = {
             record.outcome.path: record

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from local_llm.catalog import config
 from local_llm.catalog.chat_templates import FoundTemplates, find_templates
 from local_llm.catalog.files import INDEX_LIMIT_BYTES, Folder, Unservable, list_names
-from local_llm.catalog.kinds import Signs
+from local_llm.catalog.kinds import Signs, is_named_for_chat
 from local_llm.catalog.weights import PICKLE_INDEX, SAFETENSORS_INDEX, refuse_empty_or_pointer, weigh
 
 # Where `hf download --local-dir` keeps what it has not finished.
@@ -103,7 +103,7 @@ def examine(folder: Folder, name: str, *, downloading: bool) -> Facts:
     try:
         facts = _read(folder, name)
         # A download of a newer revision, or one given up, must not hide what is complete.
-        if downloading and not any(each.startswith(_TOKENIZERS) for each in folder.names):
+        if downloading and not facts.signs.tokenizer:
             raise Unservable("it has no tokenizer yet")
     except Unservable as error:
         if not downloading:
@@ -136,9 +136,11 @@ def _read(folder: Folder, name: str) -> Facts:
         encoder_decoder=settings.get("is_encoder_decoder") is True,
         sentence_type=sentence_type if isinstance(sentence_type, str) else None,
         modules=tuple(kind for kind, _ in modules),
-        template=templates.evidence or _template_of_mistral(folder),
+        template=templates.evidence or _template_of_mistral(folder, name),
         images=_images(folder, settings),
         mistral_format=config_name == "params.json",
+        model_type=model_type if isinstance(model_type, str) else None,
+        tokenizer=_has_tokenizer(folder),
     )
     changed = folder.front.see(folder.at(config_name))
     return Facts(
@@ -152,7 +154,7 @@ def _read(folder: Folder, name: str) -> Facts:
         weights=weights.names,
         pickled=weights.pickled,
         own_code=bool(settings.get("auto_map")),
-        model_type=model_type if isinstance(model_type, str) else None,
+        model_type=signs.model_type,
         templates=templates,
     )
 
@@ -188,9 +190,15 @@ def _modules(folder: Folder) -> tuple[tuple[str, str], ...]:
     return modules
 
 
-def _template_of_mistral(folder: Folder) -> str | None:
-    """Evidence that Mistral's own tokenizer brings the chat template."""
+def _template_of_mistral(folder: Folder, name: str) -> str | None:
+    """Evidence that Mistral's own tokenizer brings the chat template, for a folder that has no other.
+
+    It brings one for base models too, such as Mistral-7B-v0.3: the settings of transformers' tokenizer,
+    where they lie beside it, have a template if the model chats.
+    """
     if not _has_mistral_files(folder):
+        return None
+    if "tokenizer_config.json" in folder.names and not is_named_for_chat(name):
         return None
     return "params.json beside Mistral's own files means a built-in chat template"
 
@@ -204,10 +212,14 @@ def _images(folder: Folder, settings: Mapping[str, object]) -> str | None:
 
 
 def _has_mistral_files(folder: Folder) -> bool:
+    """By vLLM's own sign (`is_mistral_model_repo`): a tekken.json alone changes nothing."""
     return "params.json" in folder.names and any(
-        name == "tekken.json" or (name.startswith("consolidated") and name.endswith(".safetensors"))
-        for name in folder.names
+        name.startswith("consolidated") and name.endswith(".safetensors") for name in folder.names
     )
+
+
+def _has_tokenizer(folder: Folder) -> bool:
+    return any(name.startswith(_TOKENIZERS) for name in folder.names)
 
 
 def _optional_object(folder: Folder, name: str) -> Mapping[str, object]:

@@ -28,6 +28,8 @@ class Signs:
         template: where a chat template was found, as evidence; None if there is none.
         images: that its configuration has a part for images, as evidence; None if it has none.
         mistral_format: params.json instead of config.json.
+        model_type: of config.json.
+        tokenizer: whether a tokenizer's file is there.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Signs:
     template: str | None = None
     images: str | None = None
     mistral_format: bool = False
+    model_type: str | None = None
+    tokenizer: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,11 @@ _NAMES = (
 
 _GENERATIVE = ("ForCausalLM", "ForConditionalGeneration", "LMHeadModel", "ChatModel")
 # BertForMaskedLM and its like are encoders saved with their training head.
-_ENCODERS = ("Model", "ForTextEncoding", "ForMaskedLM")
+_ENCODERS = ("Model", "ForTextEncoding", "ForMaskedLM", "ForPreTraining")
+
+# What Mistral AI calls the models that chat; "it" is Google's word for them.
+_CHAT_WORDS = re.compile(r"instruct|chat|magistral|devstral|(?<![a-z])it(?![a-z])", re.IGNORECASE)
+_REWARD = re.compile(r"(?i:reward)|(?:^|[-_])P?RM(?:[-_]|$)")
 
 _SENTENCE_TYPES_NOT_SERVED = {
     "SparseEncoder": "sparse embeddings (SPLADE)",
@@ -148,14 +156,22 @@ def _by_modules(signs: Signs) -> Finding | None:
         raise Unservable("sparse embeddings (SPLADE) are not served")
     if "Pooling" in signs.modules:
         return Kind.EMBEDDING, ("modules.json has Pooling", *_architecture(signs))
+    if "CLIPModel" in signs.modules:
+        raise Unservable("modules.json has CLIPModel, which is made for vision, which is not served")
     return None
 
 
 def _by_classification_head(signs: Signs) -> Finding | None:
-    """One label ranks, more classify; transformers leaves its default of two unsaid."""
+    """One label ranks, more classify; transformers leaves its default of two unsaid.
+
+    Only the name tells a language model that ranks answers from one that ranks documents.
+    """
     if not _has_class_head(signs):
         return None
     labels = signs.labels if signs.labels is not None else 2
+    reward = _REWARD.search(signs.name)
+    if labels == 1 and reward and not architectures.ENCODER.search(signs.architecture or ""):
+        raise Unservable(f'its name contains "{reward.group()}": reward modelling is not served')
     said = f"config.json has {labels} label{'s' if labels > 1 else ''}"
     if signs.labels is None:
         said = "config.json names no labels, which means 2"
@@ -227,9 +243,24 @@ def _images(signs: Signs) -> tuple[str, ...]:
 
 
 def _by_encoder(signs: Signs) -> Finding | None:
-    if signs.architecture and signs.architecture.endswith(_ENCODERS):
-        return Kind.EMBEDDING, _architecture(signs)
-    return None
+    """What reads no text has no tokenizer; an encoder of text without one is only not complete."""
+    name = signs.architecture or ""
+    if not name.endswith(_ENCODERS):
+        return None
+    if not (signs.tokenizer or signs.modules or architectures.ENCODER.search(name)):
+        raise Unservable(f"there is no tokenizer, so {name} is not made for text; nothing else is served")
+    return Kind.EMBEDDING, _architecture(signs)
+
+
+def _by_model_type(signs: Signs) -> Finding | None:
+    """Old encoders, such as Bio_ClinicalBERT, were published without a word of their class."""
+    if signs.architecture is not None or signs.model_type not in architectures.ENCODER_TYPES:
+        return None
+    evidence = f"model_type is {signs.model_type}, and config.json names no architecture"
+    named = _by_name(signs)
+    if named is not None and named[0] is Kind.RERANKER:
+        return Kind.RERANKER, (evidence, *named[1])
+    return Kind.EMBEDDING, (evidence,)
 
 
 def _by_name(signs: Signs) -> Finding | None:
@@ -239,6 +270,11 @@ def _by_name(signs: Signs) -> Finding | None:
         if match:
             return kind, (f'name contains "{match.group()}"',)
     return None
+
+
+def is_named_for_chat(name: str) -> bool:
+    """Whether the last part of a model's id tells of a model that was taught to chat."""
+    return _CHAT_WORDS.search(name) is not None
 
 
 def kind_by_name(name: str) -> Kind | None:
@@ -255,6 +291,7 @@ _RULES = (
     _refuse_what_is_not_served,
     _by_language_model,
     _by_encoder,
+    _by_model_type,
     _by_name,
 )
 

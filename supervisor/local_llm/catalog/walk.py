@@ -184,8 +184,15 @@ def _names_or_none(path: str) -> frozenset[str]:
 
 
 def _with_clean_id(location: Location) -> Location:
-    """Ids go into JSON, logs and command lines: a name that is no clean text is a problem, not an id."""
-    if location.id.isprintable():
+    """Ids go into JSON, logs and command lines: a name that is no clean text is a problem, not an id.
+
+    The engines' command lines take the whole id and its last part as values; argparse takes what begins with
+    a dash for an option.
+    """
+    if not location.id.isprintable():
+        problem = "its folder's name holds characters that cannot be printed: rename it"
+    elif any(part.startswith("-") for part in location.id.split("/")):
+        problem = "its name begins with a dash, which a command line takes for an option: rename it"
+    else:
         return location
-    problem = "its folder's name holds characters that cannot be printed: rename it"
     return Location(printable(location.id), location.path, problem=problem)

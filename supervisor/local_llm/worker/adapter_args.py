@@ -6,13 +6,21 @@ import json
 from collections.abc import Sequence
 
 from local_llm.catalog.card import ModelCard
-from local_llm.worker.arguments import is_set
+from local_llm.worker.arguments import is_set, number_of
 
 # `MaxLoRARanks` in `vllm/config/lora.py` of 0.32.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 # In one batch. Each takes memory for its largest rank in every layer: 0.1 GB for rank 16 in an 8B model.
 _MOST_AT_ONCE = 4
+
+
+def flag_against(user_args: Sequence[str]) -> str | None:
+    """The flag of the user's that leaves no place for adapters of the models folder; None if none does."""
+    if is_set(user_args, "--lora-modules"):
+        return "--lora-modules"
+    last = next((arg for arg in reversed(user_args) if is_set([arg], "--enable-lora")), "")
+    return "--no-enable-lora" if last.startswith("--no") else None
 
 
 def adapter_args(card: ModelCard, user_args: Sequence[str]) -> list[str]:
@@ -22,7 +30,7 @@ def adapter_args(card: ModelCard, user_args: Sequence[str]) -> list[str]:
         card: the base's.
         user_args: what the user has set is left to the user.
     """
-    if not card.adapters or is_set(user_args, "--enable-lora") or is_set(user_args, "--lora-modules"):
+    if not card.adapters or flag_against(user_args):
         return []
     largest = max(adapter.rank for adapter in card.adapters)
     modules = [
@@ -31,13 +39,17 @@ def adapter_args(card: ModelCard, user_args: Sequence[str]) -> list[str]:
         for adapter in card.adapters
         for name in adapter.names
     ]
-    count = len(card.adapters)
+    count = at_once = len(card.adapters)
+    if is_set(user_args, "--max-cpu-loras"):
+        at_once = min(count, number_of(user_args, "--max-cpu-loras"))
     flags = {
         "--max-lora-rank": min(rank for rank in _RANKS if rank >= largest),
-        "--max-loras": min(count, _MOST_AT_ONCE),
-        "--max-cpu-loras": count,
+        "--max-loras": min(at_once, _MOST_AT_ONCE),
+        # vLLM refuses fewer than --max-loras.
+        "--max-cpu-loras": max(count, number_of(user_args, "--max-loras")),
     }
-    args = ["--enable-lora", "--lora-modules", *modules]
+    enable = [] if is_set(user_args, "--enable-lora") else ["--enable-lora"]
+    args = [*enable, "--lora-modules", *modules]
     for flag, value in flags.items():
         if not is_set(user_args, flag):
             args += [flag, str(value)]

@@ -101,8 +101,10 @@ class Launcher:
         return worker
 
     def use(self, settings: Settings) -> None:
-        """Takes changed settings in: for workers that are made from now on, and the templates."""
+        """Takes changed settings in: for all workers, those that are made already too, and the templates."""
         self._settings = settings
+        for worker in self._workers:
+            worker.use(settings)
         self.templates.use(settings)
 
     def foresee(self, card: ModelCard | None) -> None:

@@ -25,21 +25,19 @@ class LoadWatch:
 
     Args:
         identity: whose, for the log.
-        settings: the deadlines.
+        settings: gives the deadlines as they hold now.
     """
 
-    def __init__(self, identity: Identity, settings: LoadSettings) -> None:
+    def __init__(self, identity: Identity, settings: Callable[[], LoadSettings]) -> None:
         self._identity = identity
-        self._max_seconds = settings.max_seconds
-        self._stall_seconds = settings.stall_seconds or math.inf
+        self._settings = settings
         self._logged: tuple[str, int] | None = None
         self.begin()
 
     def begin(self) -> None:
         """The load begins now, and its deadlines run."""
-        now = time.monotonic()
-        self._over_at = now + self._max_seconds
-        self._progress = LoadProgress(now)
+        self._began_at = time.monotonic()
+        self._progress = LoadProgress(self._began_at)
 
     @property
     def progress(self) -> Progress:
@@ -65,20 +63,22 @@ class LoadWatch:
             What happened, to follow "its worker".
         """
         while True:
-            now = time.monotonic()
-            if now >= self._over_at:
+            now, settings = time.monotonic(), self._settings()
+            max_seconds, stall_seconds = settings.max_seconds, settings.stall_seconds or math.inf
+            left_seconds = self._began_at + max_seconds - now
+            if left_seconds <= 0:
                 return (
-                    f"was not ready within {self._max_seconds:g} s (load.max_seconds); "
+                    f"was not ready within {max_seconds:g} s (load.max_seconds); "
                     f"its last phase: {self.progress.in_words()}"
                 )
             stalled_seconds = self._progress.stalled_seconds(now)
-            if stalled_seconds >= self._stall_seconds:
+            if stalled_seconds >= stall_seconds:
                 return (
-                    f"made no progress for {self._stall_seconds:g} s (load.stall_seconds) "
+                    f"made no progress for {stall_seconds:g} s (load.stall_seconds) "
                     f"in the phase: {self.progress.in_words()}"
                 )
-            pause = min(_LOOK_SECONDS, self._stall_seconds / 4, self._stall_seconds - stalled_seconds)
-            await anyio.sleep(min(pause, self._over_at - now))
+            pause = min(_LOOK_SECONDS, stall_seconds / 4, stall_seconds - stalled_seconds)
+            await anyio.sleep(min(pause, left_seconds))
             use = await anyio.to_thread.run_sync(look)
             self._progress.take_use(use.bytes_read, use.cpu_seconds, time.monotonic())
 

@@ -49,7 +49,7 @@ class Worker:
     Args:
         identity: the model, port and key.
         prepare: decides what to run and makes the temporary folder; called in a thread by `start`.
-        settings: deadlines.
+        settings: deadlines, until `use` brings others.
         tasks: where the worker's own task lives.
         strays: takes over should the nanny be killed.
         templates: workers are forked from them where that is possible.
@@ -72,7 +72,7 @@ class Worker:
         self._strays = strays
         self._templates = templates
         self._life = Lifecycle(identity)
-        self._watch = LoadWatch(identity, settings.load)
+        self._watch = LoadWatch(identity, lambda: self._settings.load)
         self._tail = LogTail(identity, self._watch.take_line)
         self._outcome = Outcome()
         self._footprint = Footprint()
@@ -133,6 +133,10 @@ class Worker:
     def last_lines(self, count: int = 20) -> list[str]:
         """The last lines of its log that may tell something, oldest first."""
         return telling(self._tail.last(MAX_LINES))[-count:]
+
+    def use(self, settings: Settings) -> None:
+        """Takes changed settings in: deadlines that run, and those to come. What it runs stays as it is."""
+        self._settings = settings
 
     async def start(self) -> None:
         """Starts it, once, and returns when it is ready.
@@ -323,8 +327,7 @@ class Worker:
     async def _feel_pulse(self) -> None:
         """While it is ready: notices that it answers no more, and kills it."""
         await self._ready.wait()
-        seconds = self._settings.stop.unresponsive_seconds
-        lost = await Pulse(self._identity, seconds, self._outcome.look).until_lost()
+        lost = await Pulse(self._identity, lambda: self._settings.stop, self._outcome.look).until_lost()
         if self.phase is Phase.READY:
             self._outcome.killed(lost)
             self._enter_stopping(f"{lost} and is killed")

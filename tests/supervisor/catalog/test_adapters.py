@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from local_llm.catalog import adapters, files
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.catalog.catalog import Catalog
 from local_llm.errors import ModelBroken
@@ -48,6 +49,9 @@ def test_an_adapter_is_a_model_of_its_own(tmp_path: Path) -> None:
         "base",
         "the-alias",
         "other-org/base",
+        "Org/BASE",
+        "Other-Org/BASE",
+        "The-Alias",
         "./models/base",
         "/home/somebody/models/base/",
         "{models}/org/base",
@@ -55,7 +59,7 @@ def test_an_adapter_is_a_model_of_its_own(tmp_path: Path) -> None:
     ],
 )
 def test_the_base_is_found(tmp_path: Path, wanted: str) -> None:
-    """By id, alias, the last part of it, or a path on this or another machine."""
+    """By id, alias, the last part of it, in whatever case, or by a path on this or another machine."""
     chat_model(tmp_path / "org" / "base")
     chat_model(tmp_path / "org" / "other")
     adapter(tmp_path / "poet", wanted.format(models=tmp_path))
@@ -92,6 +96,34 @@ def test_several_bases(tmp_path: Path) -> None:
     assert _models(tmp_path, aliases={"c/base": "b/base"})["poet"].runs_as.id == "b/base"
 
 
+def test_bases_that_differ_in_case(tmp_path: Path) -> None:
+    """The very name is taken first; of two that are alike but for case none is guessed."""
+    chat_model(tmp_path / "a" / "Base")
+    chat_model(tmp_path / "b" / "base")
+    for name, wanted in {"exact": "c/Base", "organisation": "B/BASE", "unclear": "c/BASE"}.items():
+        adapter(tmp_path / name, wanted)
+    models = _models(tmp_path)
+    assert (models["exact"].runs_as.id, models["organisation"].runs_as.id) == ("a/Base", "b/base")
+    assert _reasons(tmp_path)["unclear"].startswith("its base c/BASE could be a/Base, b/base: give one of")
+
+
+def test_a_base_in_another_case_that_is_broken(tmp_path: Path) -> None:
+    """Its own reason is told, not that it is absent."""
+    write(tmp_path / "org" / "Base", {"config.json": LLAMA})
+    adapter(tmp_path / "poet", "org/base")
+    assert _reasons(tmp_path)["poet"].startswith("its base 'org/Base' cannot be served: it has no weight")
+
+
+def test_a_base_behind_a_link(tmp_path: Path) -> None:
+    """A path means the folder that it leads to, whatever its last part; one that leads nowhere, nothing."""
+    models_dir = tmp_path / "models"
+    (tmp_path / "link").symlink_to(chat_model(models_dir / "base"))
+    adapter(models_dir / "poet", str(tmp_path / "link"))
+    adapter(models_dir / "lost", str(tmp_path / "nowhere"))
+    assert _models(models_dir)["poet"].runs_as.id == "base"
+    assert _reasons(models_dir)["lost"].startswith(f"its base {tmp_path}/nowhere is not in the folder")
+
+
 def test_bases_that_take_none(tmp_path: Path) -> None:
     """Embedding models, adapters, broken models, and what another engine runs."""
     embedding_model(tmp_path / "embedder")
@@ -106,6 +138,54 @@ def test_bases_that_take_none(tmp_path: Path) -> None:
     assert reasons["of-of-base"] == "its base of-base is an adapter itself"
     assert reasons["of-elsewhere"] == "its base 'elsewhere' is run by transformers; adapters need vLLM"
     assert "of-base" not in reasons
+
+
+@pytest.mark.parametrize(
+    ("args", "flag"),
+    [
+        (["--no-enable-lora"], "--no-enable-lora"),
+        (["--enable-lora", "--no_enable_lora"], "--no-enable-lora"),
+        (["--lora_modules=x=/x"], "--lora-modules"),
+        (["--enable-lora", "--lora-modules", "x=/x"], "--lora-modules"),
+    ],
+)
+def test_arguments_that_leave_no_place_for_it(tmp_path: Path, args: list[str], flag: str) -> None:
+    """Its base's worker would not know it: it is broken, and the base goes on."""
+    chat_model(tmp_path / "base")
+    adapter(tmp_path / "poet", "base")
+    reason = f"the settings' arguments for its base 'base' say {flag}"
+    assert _reasons(tmp_path, models={"base": {"args": args}}) == {"poet": reason}
+    assert _reasons(tmp_path, engines={"vllm": {"args": args}}) == {"poet": reason}
+    assert _models(tmp_path, models={"base": {"args": args}})["base"].adapters == ()
+    assert "poet" in _models(tmp_path, models={"poet": {"args": args}})
+
+
+def test_a_configuration_file_that_leaves_no_place_for_it(tmp_path: Path) -> None:
+    """vLLM's own, which the command line wins over."""
+    models = tmp_path / "models"
+    chat_model(models / "base")
+    adapter(models / "poet", "base")
+    (tmp_path / "vllm.yaml").write_text("no-enable-lora: true\n")
+    args = ["--config", str(tmp_path / "vllm.yaml")]
+    assert _reasons(models, models={"base": {"args": args}})["poet"].endswith("say --no-enable-lora")
+    assert "poet" in _models(models, models={"base": {"args": [*args, "--enable-lora"]}})
+
+
+def test_enabled_adapters_are_served(tmp_path: Path) -> None:
+    """What the user says is what we say; a change of it holds at once."""
+    chat_model(tmp_path / "base")
+    adapter(tmp_path / "poet", "base")
+    said = [{"base": {"args": [flag]}} for flag in ("--enable_lora", "--no-enable-lora")]
+    enabled, not_enabled = (
+        Settings.model_validate({"models_dir": tmp_path, "models": each}) for each in said
+    )
+    catalog = Catalog(enabled)
+    assert catalog.find("poet").runs_as.adapters
+    catalog.use(not_enabled)
+    with pytest.raises(ModelBroken, match="say --no-enable-lora"):
+        catalog.find("poet")
+    catalog.use(enabled)
+    assert catalog.find("poet").base == catalog.find("base")
 
 
 _A = f"{MODULE}.lora_A.weight"
@@ -208,6 +288,16 @@ def test_a_model_that_came_of_an_adapter(tmp_path: Path) -> None:
     assert merged.weights == ("model.safetensors",)
 
 
+@pytest.mark.parametrize("weights", ["pytorch_model.bin", "pytorch_model-00001-of-00001.bin"])
+def test_a_pickled_model_that_came_of_an_adapter(tmp_path: Path, weights: str) -> None:
+    """It is told what any model is told whose weights are pickles, and served where they are allowed."""
+    content = {"config.json": LLAMA, "tokenizer_config.json": {}, weights: b"pickle"}
+    folder = adapter(tmp_path / "merged", "base", files=content)
+    (folder / "adapter_model.safetensors").unlink()
+    assert _reasons(tmp_path)["merged"].startswith(f"it has only pickled weights ({weights})")
+    assert _models(tmp_path, models={"merged": {"allow_pickle": True}})["merged"].weights == (weights,)
+
+
 def test_names_that_meet(tmp_path: Path) -> None:
     """An adapter's name is never among its base's: vLLM would not start."""
     chat_model(tmp_path / "org" / "same")
@@ -218,6 +308,21 @@ def test_names_that_meet(tmp_path: Path) -> None:
     base = models["org/same"]
     assert base.served_names == ("org/same",)
     assert [each.names for each in base.adapters] == [("a/twin",), ("b/twin",), ("same",)]
+
+
+def test_headers_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look after another folder came compares no adapter anew; after the base changed, each of them."""
+    monkeypatch.setattr(files, "_RACY_NS", -1)
+    for number in range(300):
+        adapter(tmp_path / f"poet-{number}", "base")
+    compared: list[str] = []
+    monkeypatch.setattr(adapters, "misfit", lambda path, _: compared.append(path))
+    catalog = Catalog(Settings(models_dir=tmp_path))
+    for name, content, count in (("base", b"1", 300), ("another", b"1", 0), ("base", b"22", 300)):
+        compared.clear()
+        chat_model(tmp_path / name, **{"model.safetensors": content})
+        assert len(catalog.find("base").adapters) == 300
+        assert len(compared) == count
 
 
 def test_changes_are_noticed(tmp_path: Path) -> None:

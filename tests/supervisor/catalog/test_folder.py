@@ -68,7 +68,7 @@ def test_embedding_model_takes_its_length_from_sentence_transformers(tmp_path: P
         ({"chat_template.jinja": "{{ x }}"}, "chat_template.jinja is there"),
         ({"chat_template.json": TEMPLATE}, "chat_template.json has a chat template"),
         ({"additional_chat_templates/tools.jinja": "x"}, "additional_chat_templates/ is there"),
-        ({"params.json": {}, "tekken.json": {}}, "Mistral's own files"),
+        ({"params.json": {}, "consolidated.safetensors": b"w"}, "Mistral's own files"),
     ],
 )
 def test_where_chat_templates_hide(tmp_path: Path, files: Mapping[str, object], evidence: str) -> None:
@@ -85,6 +85,52 @@ def test_settings_bring_the_template(tmp_path: Path) -> None:
     assert _card(folder).kind is Kind.BASE
     for args in (("--chat-template", "x.jinja"), ("--chat-template=x.jinja",)):
         assert _card(folder, models={"m": ModelSettings(args=args)}).kind is Kind.CHAT
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "kind", "parser"),
+    [
+        ("Mistral-Small-3.2", {"tekken.json": {}}, Kind.BASE, None),
+        ("Mistral-7B-v0.3", {"consolidated.safetensors": b"w", "tokenizer_config.json": {}}, Kind.BASE, None),
+        (
+            "Mistral-7B-Instruct-v0.3",
+            {"consolidated.safetensors": b"w", "tokenizer_config.json": {}},
+            Kind.CHAT,
+            "mistral",
+        ),
+        (
+            "Devstral-Small-2507",
+            {"consolidated.safetensors": b"w", "tokenizer_config.json": {}},
+            Kind.CHAT,
+            "mistral",
+        ),
+        ("Mistral-Small-3.2", {"consolidated.safetensors": b"w"}, Kind.CHAT, "mistral"),
+    ],
+)
+def test_mistrals_files_beside_those_of_transformers(
+    tmp_path: Path, name: str, more: Mapping[str, object], kind: Kind, parser: str | None
+) -> None:
+    """vLLM looks for consolidated weights only; a base model's tokenizer has no template in either format."""
+    config = {"architectures": ["MistralForCausalLM"]}
+    files = {"config.json": config, "model.safetensors": b"w", "params.json": {}, **more}
+    card = _card(write(tmp_path / name, files))
+    assert card.kind is kind
+    assert (card.family.tool_call_parser if card.family else None) == parser
+
+
+def test_a_model_that_reads_no_text_has_no_tokenizer(tmp_path: Path) -> None:
+    """Any file of a tokenizer makes it one for text; the names of its class are not all known."""
+    files = {"config.json": {"architectures": ["NewModel"]}, "model.safetensors": b"w"}
+    folder = write(tmp_path / "m", files)
+    assert _reason(folder).startswith("there is no tokenizer")
+    assert _card(write(folder, {"tokenizer.json": {}})).kind is Kind.EMBEDDING
+
+
+def test_an_encoder_without_an_architecture(tmp_path: Path) -> None:
+    """Its model_type tells, as Bio_ClinicalBERT's does."""
+    folder = write(tmp_path / "m", {"config.json": {"model_type": "bert"}, "model.safetensors": b"w"})
+    card = _card(folder)
+    assert (card.kind, card.engine) == (Kind.EMBEDDING, Engine.TRANSFORMERS)
 
 
 def test_mistral_format_without_config_json(tmp_path: Path) -> None:

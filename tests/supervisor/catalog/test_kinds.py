@@ -69,11 +69,39 @@ def _decide(default_engine: Engine = Engine.VLLM, **signs: Any) -> Decision:
         (RERANKER, "1 label", {"architecture": "XLMRobertaForSequenceClassification", "labels": 1}),
         (CLASSIFIER, "28 labels", {"architecture": "RobertaForSequenceClassification", "labels": 28}),
         (CLASSIFIER, "means 2", {"architecture": "BertForSequenceClassification"}),
+        (
+            RERANKER,
+            "1 label",
+            {
+                "name": "Qwen3-Reranker-0.6B-seq-cls",
+                "architecture": "Qwen3ForSequenceClassification",
+                "labels": 1,
+                "template": TEMPLATE,
+            },
+        ),
+        (
+            RERANKER,
+            "1 label",
+            {"name": "Norm-2B", "architecture": "GemmaForSequenceClassification", "labels": 1},
+        ),
+        (
+            RERANKER,
+            "1 label",
+            {"name": "my-RM-base", "architecture": "DebertaV2ForSequenceClassification", "labels": 1},
+        ),
         # 6: encoders
         (EMBEDDING, "architectures[0] is BertModel", {"architecture": "BertModel"}),
         (EMBEDDING, "is GteForTextEncoding", {"architecture": "GteForTextEncoding"}),
         (EMBEDDING, "is BgeM3EmbeddingModel", {"architecture": "BgeM3EmbeddingModel"}),
         (EMBEDDING, "is BertForMaskedLM", {"architecture": "BertForMaskedLM"}),
+        (EMBEDDING, "is BertForPreTraining", {"architecture": "BertForPreTraining"}),
+        (EMBEDDING, "is ElectraForPreTraining", {"architecture": "ElectraForPreTraining"}),
+        (EMBEDDING, "is XLMRobertaModel", {"architecture": "XLMRobertaModel", "tokenizer": False}),
+        (EMBEDDING, "is NewModel", {"architecture": "NewModel", "modules": ("Mine",), "tokenizer": False}),
+        (EMBEDDING, "is CLIPTextModel", {"architecture": "CLIPTextModel"}),
+        (EMBEDDING, "model_type is bert", {"name": "Bio_ClinicalBERT", "model_type": "bert"}),
+        (EMBEDDING, "model_type is deberta-v2", {"name": "bert-chat", "model_type": "deberta-v2"}),
+        (RERANKER, 'name contains "reranker"', {"name": "my-reranker", "model_type": "xlm-roberta"}),
         # 7: a language model that shows only by its name that it does not talk
         (
             RERANKER,
@@ -246,7 +274,31 @@ def test_settings_overrule_the_engine_and_say_so() -> None:
         ({"architecture": "NewForConditionalGeneration", "encoder_decoder": True}, "encoder-decoder"),
         ({"architecture": "T5ForConditionalGeneration", "encoder_decoder": True}, "encoder-decoder"),
         ({"architecture": "ViTForImageClassification"}, "vision"),
+        *(
+            ({"architecture": name}, reason)
+            for reason, names in {
+                "vision": "HieraModel HieraForPreTraining VJEPA2Model BlipModel BlipForConditionalGeneration "
+                "CLIPModel ChineseCLIPModel SiglipModel Siglip2Model VisualBertForPreTraining DINOv3ViTModel",
+                "the layout of pages": "LayoutLMModel LayoutLMv3Model LiltModel",
+                "forecasts": "TimesFmModelForPrediction TimesFmModel PatchTSTForPrediction",
+                "sounds": "Wav2Vec2ForPreTraining UniSpeechSatForPreTraining",
+            }.items()
+            for name in names.split()
+        ),
+        ({"architecture": "NewModel", "tokenizer": False}, "there is no tokenizer, so NewModel is not made"),
+        ({"modules": ("CLIPModel",)}, "vision"),
+        ({"architecture": "CLIPModel", "modules": ("CLIPModel", "Dense")}, "vision"),
+        ({"architecture": "JinaCLIPModel", "modules": ("Transformer", "Normalize")}, "vision"),
         ({"architecture": "Qwen2ForRewardModel"}, "reward modelling"),
+        ({"architecture": "LlamaForRewardModelWithGating"}, "reward modelling"),
+        *(
+            ({"name": name, "architecture": architecture, "labels": 1}, "reward modelling")
+            for name, architecture in (
+                ("Skywork-Reward-V2-Llama-3.1-8B", "LlamaForSequenceClassification"),
+                ("Eurus-RM-7b", "MistralForSequenceClassification"),
+                ("Math-PRM", "Qwen2ForSequenceClassification"),
+            )
+        ),
         ({"architecture": "BertForTokenClassification"}, "token classification"),
         ({"architecture": "LlamaForCausalLMEagle3"}, "speculative decoding"),
         ({"sentence_type": "SparseEncoder", "modules": ("SpladePooling",)}, "sparse embeddings"),

@@ -143,6 +143,17 @@ def test_names_that_cannot_be_printed(tmp_path: Path) -> None:
     assert all("rename it" in reason for reason in broken.values())
 
 
+def test_names_that_look_like_options(tmp_path: Path) -> None:
+    """argparse would take the id, or its last part, for an option: no command line with it starts."""
+    for name in ("good-", "org/go-od", "-m", "org/--model", "-org/m"):
+        chat_model(tmp_path / name)
+    write(tmp_path, {"-loose.gguf": b"x"})
+    assert _ids(tmp_path) == ["good-", "org/go-od"]
+    broken = _broken(tmp_path)
+    assert sorted(broken) == ["-loose", "-m", "-org/m", "org/--model"]
+    assert all("begins with a dash" in reason for reason in broken.values())
+
+
 def test_an_unreadable_folder_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Permission denied is that folder's reason. (Tests may run as root, whom no permission stops.)"""
     chat_model(tmp_path / "good")

@@ -252,7 +252,7 @@ def test_states_in_the_list_of_models(served: Served) -> None:
             "aliases": ["gpt-4o", "one"],
             "context_length": 2048,
             "max_model_len": 2048,
-                "parent": None,
+            "parent": None,
         }
 
 

@@ -60,7 +60,29 @@ def test_the_user_knows_better() -> None:
     assert adapter_args(base(), []) == []
     assert adapter_args(base(POET), ["--lora-modules", "x=/x"]) == []
     assert adapter_args(base(POET), ["--no-enable-lora"]) == []
-    assert "--max-loras" not in adapter_args(base(POET), ["--max_loras=8"])
+    assert adapter_args(base(POET), ["--enable-lora", "--no_enable_lora"]) == []
+
+
+@pytest.mark.parametrize("spelled", ["--enable-lora", "--enable_lora"])
+def test_the_user_enables_them_too(spelled: str) -> None:
+    """It says what we say: they are served all the same."""
+    args = adapter_args(base(POET), ["--no-enable-lora", spelled])
+    assert args[0] == "--lora-modules"
+    assert args[-6:] == ["--max-lora-rank", "16", "--max-loras", "1", "--max-cpu-loras", "1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "ours"),
+    [
+        (["--max_loras=8"], ["--max-lora-rank", "16", "--max-cpu-loras", "8"]),
+        (["--max-cpu-loras", "1"], ["--max-lora-rank", "16", "--max-loras", "1"]),
+        (["--max-lora-rank", "64", "--max-loras", "1"], ["--max-cpu-loras", "2"]),
+    ],
+)
+def test_limits_beside_the_users(said: list[str], ours: list[str]) -> None:
+    """Only those that are not set, and vLLM wants no fewer in the host's memory than in a batch."""
+    args = adapter_args(base(POET, ODD), said)
+    assert args[args.index("--lora-modules") + 4 :] == ours
 
 
 def test_adapters_stand_before_the_users_arguments() -> None:

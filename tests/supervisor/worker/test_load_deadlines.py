@@ -13,7 +13,9 @@ import psutil
 import pytest
 
 from local_llm.errors import LoadFailed
+from local_llm.worker import load_watch
 from local_llm.worker.launcher import Launcher
+from local_llm.worker.phases import Phase
 from local_llm.worker.progress import READ_BYTES, LoadPhase
 from local_llm.worker.tree_use import TreeUse
 from tests.supervisor.worker.stage import fake_card, fake_settings, until
@@ -62,6 +64,27 @@ async def test_no_stall_deadline(tmp_path: Path) -> None:
     async with Launcher(fake_settings(tmp_path, stall_seconds=0, max_seconds=1)) as launcher:
         with pytest.raises(LoadFailed, match=r"load\.max_seconds"):
             await launcher.worker(fake_card(tmp_path, never_ready=True)).start()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"max_seconds": 1}, r"not ready within 1 s \(load\.max_seconds\)"),
+        ({"stall_seconds": 1}, r"no progress for 1 s \(load\.stall_seconds\)"),
+    ],
+)
+async def test_a_changed_deadline_holds_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, float], words: str
+) -> None:
+    """For the load that is under way."""
+    monkeypatch.setattr(load_watch, "_LOOK_SECONDS", 0.1)
+    async with Launcher(fake_settings(tmp_path, max_seconds=600, stall_seconds=600)) as launcher:
+        worker = launcher.worker(fake_card(tmp_path, never_ready=True))
+        start = asyncio.ensure_future(worker.start())
+        await until(lambda: worker.phase is Phase.LOADING)
+        launcher.use(fake_settings(tmp_path, **{"max_seconds": 600, "stall_seconds": 600, **changed}))
+        with pytest.raises(LoadFailed, match=words), anyio.fail_after(30):
+            await start
 
 
 async def test_progress_is_shown_and_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

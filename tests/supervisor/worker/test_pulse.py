@@ -60,6 +60,18 @@ async def test_never(tmp_path: Path) -> None:
         assert worker.phase is Phase.READY
 
 
+async def test_a_changed_setting_holds_at_once(tmp_path: Path) -> None:
+    """For a worker that is ready already, and although nobody probed it until now."""
+    async with Launcher(fake_settings(tmp_path, unresponsive_seconds=0)) as launcher:
+        worker = launcher.worker(fake_card(tmp_path))
+        await worker.start()
+        tree(worker)[1].suspend()
+        launcher.use(fake_settings(tmp_path, unresponsive_seconds=0.8))
+        with anyio.fail_after(30):
+            ended = await worker.wait_ended()
+        assert "for 0.8 s (stop.unresponsive_seconds)" in ended.in_words()
+
+
 async def test_a_dead_engine_is_believed(tmp_path: Path) -> None:
     """vLLM's API server outlives its engine, and says so: 503."""
     async with Launcher(fake_settings(tmp_path)) as launcher:

@@ -16,7 +16,8 @@ import pytest
 
 from local_llm.engine_settings import EnginesSettings, VllmSettings
 from local_llm.errors import LoadFailed
-from local_llm.settings import ModelSettings, Settings
+from local_llm.settings import ModelSettings, Settings, StopSettings
+from local_llm.worker import worker as worker_module
 from local_llm.worker.launcher import Launcher
 from local_llm.worker.phases import Phase
 from local_llm.worker.worker import Worker
@@ -121,6 +122,31 @@ async def test_sigterm_ignored(tmp_path: Path) -> None:
         await worker.start()
         await worker.stop(reason="enough")
         assert (await worker.wait_ended()).signal == signal.SIGKILL
+
+
+async def test_changed_settings_of_an_end_hold_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For workers that were made before the change."""
+    waited: list[float] = []
+
+    async def wait(_footprint: object, seconds: float, _wanted_bytes: object) -> bool:
+        waited.append(seconds)
+        return True
+
+    monkeypatch.setattr(worker_module, "wait_memory_back", wait)
+    async with Launcher(fake_settings(tmp_path, grace_seconds=600)) as launcher:
+        worker = launcher.worker(fake_card(tmp_path, ignore_sigterm=True))
+        await worker.start()
+        stop = StopSettings(grace_seconds=0.2, memory_back_seconds=7)
+        launcher.use(fake_settings(tmp_path).model_copy(update={"stop": stop}))
+        with anyio.fail_after(30):
+            stopping = asyncio.ensure_future(worker.stop(reason="enough"))
+            await worker.wait_ended()
+        await stopping
+        assert (await worker.wait_ended()).signal == signal.SIGKILL
+        await worker.memory_back(lambda: None)
+        assert waited == [7]
 
 
 async def test_grace_is_given(tmp_path: Path) -> None:
