@@ -17,9 +17,11 @@ import pytest
 from tests.fake_engine import write_fake_model
 from tests.serving import serving
 
+USUAL_SECONDS = 60.0
+
 
 def run(
-    *arguments: str | Path, environment: Mapping[str, str] | None = None
+    *arguments: str | Path, environment: Mapping[str, str] | None = None, seconds: float = USUAL_SECONDS
 ) -> subprocess.CompletedProcess[str]:
     """Runs `local-llm` to its end."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("LOCAL_LLM_")}
@@ -27,7 +29,7 @@ def run(
         [sys.executable, "-m", "local_llm", *arguments],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
         env={**clean, "COLUMNS": "200", "NO_COLOR": "1", **(environment or {})},
         check=False,
     )
