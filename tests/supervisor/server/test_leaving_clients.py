@@ -41,11 +41,16 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+def stages(served: Served) -> list[tuple[str, str]]:
+    """Each worker's model and phase."""
+    return [(each["model"], each["phase"]) for each in health(served)["workers"]]
+
+
 def test_a_waiter_who_left_is_forgotten_and_the_load_goes_on(served: Served) -> None:
     """The load belongs to no client: who asks next finds it ready."""
     mark = len(served.log)
     connection = leave_while_waiting(served, CHAT, asking("loads"))
-    until(lambda: health(served)["waiting"] == {"loads": 1})
+    until(lambda: stages(served) == [("loads", "loading")])
     connection.close()
     until(lambda: health(served)["waiting"] == {})
     served.wait_for_log(CHAT, after=mark, status=499, model="loads")
@@ -55,17 +60,14 @@ def test_a_waiter_who_left_is_forgotten_and_the_load_goes_on(served: Served) -> 
     assert loads(served, mark) == ["loads"]
 
 
-LOADING = [("never", "loading")]
-
-
 def test_a_load_nobody_waits_for_is_given_up_for_another_model(served: Served) -> None:
     """At once, not when it is ready; and only then: it first goes on."""
     connection = leave_while_waiting(served, CHAT, asking("never"))
-    until(lambda: health(served)["waiting"] == {"never": 1})
+    # Not sooner: who leaves while its predecessor is still on its way out leaves no load behind.
+    until(lambda: stages(served) == [("never", "loading")])
     connection.close()
     until(lambda: health(served)["waiting"] == {})
-    # While its predecessor leaves there is a moment without any worker.
-    until(lambda: [(each["model"], each["phase"]) for each in health(served)["workers"]] == LOADING)
+    assert stages(served) == [("never", "loading")]
     with served.client() as client:
         assert client.post(CHAT, json=asking("a")).headers["x-fake-model"] == "a"
     assert [each["model"] for each in health(served)["workers"]] == ["a"]
