@@ -22,8 +22,8 @@ imports three times."""
 LIMIT = """\
 *The limit* is what vLLM's own log says of model initialisation, weights and engine initialisation in the same
 start: no way of starting vLLM saves it. What is above it with a warm template (sampled with py-spy): stopping
-the old worker 0.3 s; in the API server the tokenizer, read once, copied for a pool of threads, and read again
-as a processor, 1.6 s; in the worker oneDNN's packing of the weights 0.5 s and kernel look-ups 0.4 s; and the
+the old worker 0.3 s; in the API server the tokenizer, read and copied for a pool of threads (it was also read
+again as a processor, until vLLM was told the chat template); in the worker oneDNN's packing of the weights 0.5 s and kernel look-ups 0.4 s; and the
 first forward pass."""
 
 
