@@ -23,8 +23,8 @@ LIMIT = """\
 *The limit* is what vLLM's own log says of model initialisation, weights and engine initialisation in the same
 start: no way of starting vLLM saves it. What is above it with a warm template (sampled with py-spy): stopping
 the old worker 0.3 s; in the API server the tokenizer, read and copied for a pool of threads (it was also read
-again as a processor, until vLLM was told the chat template); in the worker oneDNN's packing of the weights 0.5 s and kernel look-ups 0.4 s; and the
-first forward pass."""
+again as a processor, until vLLM was told the chat template); in the worker oneDNN's packing of the weights
+0.5 s and kernel look-ups 0.4 s; and the first forward pass."""
 
 
 def main() -> None:
