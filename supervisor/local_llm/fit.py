@@ -8,16 +8,15 @@ from functools import partial
 
 import anyio
 
-from local_llm import gpu
+from local_llm import gpu, model_gpus
+from local_llm.arguments import is_set
 from local_llm.catalog.card import Engine, ModelCard
+from local_llm.catalog.per_card import PerCard
 from local_llm.errors import ModelDoesNotFit
 from local_llm.footprint.footprint import footprint_of
 from local_llm.footprint.placement import SHRINKING_FLAGS, Refusal, place, too_weak
 from local_llm.gpu import Device, in_gib
 from local_llm.settings import Settings
-from local_llm.worker import model_gpus
-from local_llm.worker.arguments import is_set
-from local_llm.worker.environment import visible_devices
 
 _ADVICE = "Use a smaller or quantized one, or set fit: off for it if it needs less."
 
@@ -34,17 +33,29 @@ class Fit:
         self._settings = settings
         self._environment = dict(os.environ if environment is None else environment)
         self._devices: Sequence[Device] | None = None
-        self._reasons: dict[str, tuple[ModelCard, str | None]] = {}
+        self._misfit: PerCard[str | None] | None = None
 
     def use(self, settings: Settings) -> None:
         """Takes changed settings in."""
         self._settings = settings
-        self._reasons.clear()
+        self._begin_anew()
 
     async def measure(self) -> None:
         """Reads what there is, once, in a thread: NVML may take its time. Until then everything fits."""
         self._devices = await anyio.to_thread.run_sync(gpu.devices)
-        self._reasons.clear()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Another memory of results: what a thread still works out from the old facts goes to the old one."""
+        if self._devices is not None:
+            self._misfit = PerCard(
+                partial(
+                    misfit,
+                    settings=self._settings,
+                    devices=self._devices,
+                    environment=self._environment,
+                )
+            )
 
     async def check(self, card: ModelCard) -> None:
         """Cheap enough for every request: of a card, the files are looked at once, in a thread.
@@ -52,14 +63,12 @@ class Fit:
         Raises:
             ModelDoesNotFit: the model can never be loaded here.
         """
-        if self._devices is None:
+        reason_of = self._misfit
+        if reason_of is None:
             return
-        known = self._reasons.get(card.id)
-        if known is None or (known[0] is not card and known[0] != card):
-            look = partial(misfit, card, self._settings, self._devices, self._environment)
-            known = self._reasons[card.id] = card, await anyio.to_thread.run_sync(look)
-        if known[1] is not None:
-            raise ModelDoesNotFit(f"The model {card.id!r} {known[1]} {_ADVICE}", param="model")
+        reason = reason_of(card) if reason_of.knows(card) else await anyio.to_thread.run_sync(reason_of, card)
+        if reason is not None:
+            raise ModelDoesNotFit(f"The model {card.id!r} {reason} {_ADVICE}", param="model")
 
 
 def misfit(
@@ -75,7 +84,7 @@ def misfit(
     """
     card = card.runs_as
     model = settings.model_settings(card.id)
-    visible = visible_to(card, devices, settings, environment)
+    visible = model_gpus.visible_to(card, devices, settings, environment)
     if not _is_judged(card, settings):
         return None
     if model.memory_bytes is not None:
@@ -100,15 +109,6 @@ def least_need_bytes(card: ModelCard, settings: Settings) -> int | None:
         return model.memory_bytes
     weights = footprint_of(card, settings, on_gpu=True).weights
     return weights.loaded_bytes if weights.exact else card.size_bytes
-
-
-def visible_to(
-    card: ModelCard, devices: Sequence[Device], settings: Settings, environment: Mapping[str, str]
-) -> Sequence[Device]:
-    """The devices that a model's worker would see, by CUDA_VISIBLE_DEVICES and its `gpus`."""
-    engine, model = settings.engine_settings(card.engine), settings.model_settings(card.id)
-    given = {**environment, **engine.env, **model.env, **model_gpus.environment(model)}
-    return visible_devices(devices, given.get("CUDA_VISIBLE_DEVICES"))
 
 
 def _is_judged(card: ModelCard, settings: Settings) -> bool:

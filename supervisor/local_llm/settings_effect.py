@@ -6,11 +6,10 @@ import difflib
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from local_llm.catalog.card import Engine, Kind, ModelCard
+from local_llm.catalog.card import WRITES_TEXT, Engine, Kind, ModelCard
 from local_llm.model_settings import ModelSettings, is_glob, matches, origins
 
 _FOR_COMMANDS = frozenset({"command", "path", "ready_path", "stop_signal"})
-_WRITES_TEXT = (Kind.CHAT, Kind.BASE, Kind.VISION_LANGUAGE)
 _NOT_FOR_COMMANDS = frozenset({"python", "dtype", "trust_remote_code"})
 
 
@@ -76,7 +75,7 @@ def why_idle(key: str, value: Any, card: ModelCard) -> str | None:
 
 def takes_context(engine: Engine, kind: Kind) -> bool:
     """Whether `context` limits what a model takes: a command says it itself, transformers' server cannot."""
-    return engine is Engine.VLLM or (engine is Engine.TRANSFORMERS and kind not in _WRITES_TEXT)
+    return engine is Engine.VLLM or (engine is Engine.TRANSFORMERS and kind not in WRITES_TEXT)
 
 
 def _nothing_matches(pattern: str, ids: Sequence[str]) -> str:

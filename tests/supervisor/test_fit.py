@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psutil
 import pytest
 
@@ -132,7 +134,7 @@ async def test_a_card_is_looked_into_once(tmp_path: Path, monkeypatch: pytest.Mo
     """Then again when it, the settings or the devices have changed."""
     monkeypatch.setattr(gpu, "devices", lambda: ())
     seen: list[str] = []
-    monkeypatch.setattr("local_llm.fit.misfit", lambda card, *_: seen.append(card.id))
+    monkeypatch.setattr("local_llm.fit.misfit", lambda card, **_: seen.append(card.id))
     fit = await measured()
     for _ in range(3):
         await fit.check(card(1))
@@ -143,6 +145,38 @@ async def test_a_card_is_looked_into_once(tmp_path: Path, monkeypatch: pytest.Mo
     await fit.measure()
     await fit.check(card(2))
     assert len(seen) == 4
+
+
+async def test_what_was_judged_by_old_settings_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may change while a thread still reads a model's headers."""
+    monkeypatch.setattr(gpu, "devices", lambda: ())
+    judged_by: list[Settings] = []
+    old, new = Settings(), Settings(aliases={"b": "a"})
+    reading, go_on = threading.Event(), threading.Event()
+
+    def slow(card: ModelCard, *, settings: Settings, **_: object) -> str | None:
+        judged_by.append(settings)
+        if settings is old:
+            reading.set()
+            go_on.wait(30)
+            return "was too large."
+        return None
+
+    monkeypatch.setattr("local_llm.fit.misfit", slow)
+    fit = Fit(old, {})
+    await fit.measure()
+    async with anyio.create_task_group() as tasks:
+
+        async def refused() -> None:
+            with pytest.raises(ModelDoesNotFit):
+                await fit.check(card(1))
+
+        tasks.start_soon(refused)
+        await anyio.to_thread.run_sync(reading.wait)
+        fit.use(new)
+        go_on.set()
+    await fit.check(card(1))
+    assert judged_by == [old, new]
 
 
 async def test_the_capability_counts_without_headers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

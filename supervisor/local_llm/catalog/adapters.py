@@ -13,16 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from local_llm.arguments import in_config_file, is_off, is_set
 from local_llm.catalog.adapter_file import misfit
 from local_llm.catalog.adapter_folder import CONFIG, WEIGHTS, AdapterFolder, shown
-from local_llm.catalog.card import Adapter, BrokenModel, Engine, Kind, ModelCard
+from local_llm.catalog.card import WRITES_TEXT, Adapter, BrokenModel, Engine, ModelCard
 from local_llm.catalog.files import Unservable, look, printable
 from local_llm.catalog.names import Naming, Outcome, name_models
 from local_llm.settings import Settings
-from local_llm.worker.adapter_args import flag_against
-from local_llm.worker.arguments import in_config_file
 
-_BASE_KINDS = (Kind.CHAT, Kind.BASE, Kind.VISION_LANGUAGE)
 _HUB_SNAPSHOT = re.compile(r"models--(?P<id>[^/]+)/snapshots(/|$)")
 _NAMES_SHOWN = 4
 
@@ -169,7 +167,7 @@ def _base(wants: str, bases: _Bases) -> ModelCard:
         )
     if isinstance(found, BrokenModel):
         raise Unservable(f"its base {found.id!r} cannot be served: {found.reason}")
-    if found.kind not in _BASE_KINDS:
+    if found.kind not in WRITES_TEXT:
         raise Unservable(
             f"its base {found.id!r} is of kind {found.kind.value}, for which no adapters are served"
         )
@@ -259,6 +257,13 @@ def _tied(naming: Naming, adapters: Mapping[str, AdapterFolder]) -> Naming:
         ),
         names={name: tied.get(each.id, each) for name, each in naming.names.items()},
     )
+
+
+def flag_against(user_args: Sequence[str]) -> str | None:
+    """The flag of the user's that leaves no place for adapters of the models folder; None if none does."""
+    if is_set(user_args, "--lora-modules"):
+        return "--lora-modules"
+    return "--no-enable-lora" if is_off(user_args, "--enable-lora") else None
 
 
 def folders_of(card: ModelCard) -> Sequence[Path]:

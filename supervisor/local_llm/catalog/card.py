@@ -19,6 +19,10 @@ class Kind(str, Enum):
     TRANSCRIPTION = "transcription"
 
 
+CHATS = frozenset({Kind.CHAT, Kind.VISION_LANGUAGE})
+WRITES_TEXT = CHATS | {Kind.BASE}
+
+
 class Engine(str, Enum):
     """The program that runs a model."""
 

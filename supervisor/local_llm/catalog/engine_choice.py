@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from local_llm.catalog.card import Engine, Kind
+from local_llm.catalog.card import WRITES_TEXT, Engine
 from local_llm.catalog.kinds import Decision
 from local_llm.installed_vllm import installed_vllm
 from local_llm.model_settings import ModelSettings
 from local_llm.settings import Settings
-
-_WRITE_TEXT = (Kind.CHAT, Kind.BASE, Kind.VISION_LANGUAGE)
 
 # Every vLLM of the last two years has these: no need to ask which one is installed.
 _IN_EVERY_VLLM = frozenset(
@@ -45,7 +43,7 @@ def with_engine_that_has_it(
         own_code: the folder brings the model's code. Transformers' own `serve` takes classes from
             transformers only; vLLM may run it through its transformers backend.
     """
-    if decision.engine is not Engine.VLLM or decision.kind not in _WRITE_TEXT or chosen.engine is not None:
+    if decision.engine is not Engine.VLLM or decision.kind not in WRITES_TEXT or chosen.engine is not None:
         return decision
     if architecture is None or architecture in _IN_EVERY_VLLM or own_code:
         return decision

@@ -207,6 +207,14 @@ def list_names(path: str) -> frozenset[str]:
         raise Unservable(f"the folder cannot be read: {reason}") from error
 
 
+def names_or_none(path: str) -> frozenset[str]:
+    """The names in a folder; none if it cannot be listed."""
+    try:
+        return list_names(path)
+    except Unservable:
+        return frozenset()
+
+
 def _stamp(status: os.stat_result | None) -> Stamp:
     if status is None:
         return None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from local_llm import placeholders
+from local_llm.arguments import value_of
 from local_llm.catalog import gguf
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.catalog.files import Folder, Unservable, Watch
@@ -31,7 +32,7 @@ def gguf_card(folder: Folder, location: Location, chosen: ModelSettings) -> Mode
     Raises:
         Unservable: it is incomplete, damaged, or nothing that is served.
     """
-    wanted = _wanted_file(chosen.args) or location.file
+    wanted = value_of(chosen.args, GGUF_FILE_FLAG) or location.file
     choice = gguf.choose(folder.names, wanted)
     size_bytes = gguf.weigh(folder, choice.files)
     first = choice.files[0]
@@ -63,14 +64,6 @@ def gguf_card(folder: Folder, location: Location, chosen: ModelSettings) -> Mode
         fingerprint=folder.fingerprint(),
         weights=choice.files,
     )
-
-
-def _wanted_file(args: Sequence[str]) -> str | None:
-    for word, following in zip(reversed(args), (None, *reversed(args)), strict=False):
-        flag, _, value = word.partition("=")
-        if flag == GGUF_FILE_FLAG:
-            return value or following
-    return None
 
 
 def _refuse_what_transformers_cannot(metadata: gguf.Metadata, choice: gguf.Choice) -> None:

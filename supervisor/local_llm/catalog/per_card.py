@@ -23,10 +23,18 @@ class PerCard(Generic[T]):
 
     def __call__(self, card: ModelCard) -> T:
         """Its result."""
-        known = self._newest.get(card.id)
-        if known is None or (known[0] is not card and known[0] != card):
+        known = self._known(card)
+        if known is None:
             known = self._newest[card.id] = card, self._work_out(card)
         return known[1]
+
+    def knows(self, card: ModelCard) -> bool:
+        """Whether it is worked out already."""
+        return self._known(card) is not None
+
+    def _known(self, card: ModelCard) -> tuple[ModelCard, T] | None:
+        known = self._newest.get(card.id)
+        return known if known is not None and (known[0] is card or known[0] == card) else None
 
     def forget(self) -> None:
         """Works everything out anew: what it is worked out from has changed."""

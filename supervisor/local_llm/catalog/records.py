@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from local_llm.arguments import value_of
 from local_llm.catalog import gguf
 from local_llm.catalog.adapter_folder import AdapterFolder, is_adapter, read_adapter
 from local_llm.catalog.adapters import Found
-from local_llm.catalog.card import BrokenModel, Engine, Kind, ModelCard
+from local_llm.catalog.card import CHATS, BrokenModel, Engine, Kind, ModelCard
 from local_llm.catalog.chat_templates import UNREAD, read_given
 from local_llm.catalog.engine_choice import with_engine_that_has_it
 from local_llm.catalog.families import FamilySigns
@@ -24,10 +25,8 @@ from local_llm.catalog.vocabulary import certainly_lacks
 from local_llm.catalog.walk import Location
 from local_llm.settings import Settings
 from local_llm.settings_effect import takes_context
-from local_llm.worker.arguments import value_of
 
 _LONGEST_REASON = 500
-_CHATS = (Kind.CHAT, Kind.VISION_LANGUAGE)
 _PICKLED = (
     "it has only pickled weights ({}), which can run code when they are loaded; convert them to safetensors, "
     "or allow them: models: {{{}: {{allow_pickle: true}}}}"
@@ -169,7 +168,7 @@ def _card(
         created=facts.created,
         fingerprint=facts.fingerprint,
         weights=facts.weights,
-        family=settings.known_families.match(family_signs) if decision.kind in _CHATS else None,
+        family=settings.known_families.match(family_signs) if decision.kind in CHATS else None,
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from local_llm.catalog import gguf
-from local_llm.catalog.files import Unservable, Watch, list_names, look, printable, read_start
+from local_llm.catalog.files import Unservable, Watch, list_names, look, names_or_none, printable, read_start
 from local_llm.catalog.folder import is_model_folder
 from local_llm.errors import Unavailable
 
@@ -152,7 +152,7 @@ def _hub_model(repo: str, name: str, watch: Watch) -> Iterator[Location]:
     for path in (f"{repo}/refs/main", f"{repo}/snapshots"):
         order.remember(path, watch.see(path))
     watch.see(f"{repo}/blobs")
-    downloading = any(each.endswith(".incomplete") for each in _names_or_none(f"{repo}/blobs"))
+    downloading = any(each.endswith(".incomplete") for each in names_or_none(f"{repo}/blobs"))
     folders = _snapshots(repo, watch)
     if folders:
         yield Location(model_id, repo, folders, downloading, order=order)
@@ -163,10 +163,10 @@ def _hub_model(repo: str, name: str, watch: Watch) -> Iterator[Location]:
 def _snapshots(repo: str, watch: Watch) -> tuple[str, ...]:
     """Snapshots that look like a model: the one of refs/main first, then the newest."""
     ages: dict[str, int] = {}
-    for revision in _names_or_none(f"{repo}/snapshots"):
+    for revision in names_or_none(f"{repo}/snapshots"):
         path = f"{repo}/snapshots/{revision}"
         status = watch.see(path)
-        if status is not None and is_model_folder(path, _names_or_none(path)):
+        if status is not None and is_model_folder(path, names_or_none(path)):
             ages[revision] = status.st_mtime_ns
     try:
         main = read_start(f"{repo}/refs/main", _REVISION_LIMIT_BYTES).decode("ascii", "replace").strip()
@@ -174,13 +174,6 @@ def _snapshots(repo: str, watch: Watch) -> tuple[str, ...]:
         main = ""
     ordered = sorted(ages, key=lambda revision: (revision == main, ages[revision]), reverse=True)
     return tuple(f"{repo}/snapshots/{revision}" for revision in ordered)
-
-
-def _names_or_none(path: str) -> frozenset[str]:
-    try:
-        return list_names(path)
-    except Unservable:
-        return frozenset()
 
 
 def _with_clean_id(location: Location) -> Location:

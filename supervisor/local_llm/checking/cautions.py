@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.catalog.own_code import how_to_allow, own_code
 from local_llm.engine_settings import EngineSettings
+from local_llm.footprint.fields import read_object
 from local_llm.installed_vllm import installed_vllm
 from local_llm.settings import Settings
 from local_llm.settings_effect import without_effect_on
 from local_llm.worker.family_args import family_args
 
-_LARGEST_BYTES = 4 << 20
 _SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens")
 
 
@@ -60,7 +57,7 @@ def _remote_code(card: ModelCard, settings: Settings) -> Iterator[str]:
 
 
 def _generation_config(card: ModelCard, settings: Settings) -> Iterator[str]:
-    found = _object(card.path / "generation_config.json")
+    found = read_object(str(card.path), "generation_config.json")
     said = ", ".join(f"{key} {found[key]}" for key in _SAMPLING if isinstance(found.get(key), int | float))
     args = (*settings.engines.vllm.args, *settings.model_settings(card.id).args)
     if said and not any(arg.startswith("--generation-config") for arg in args):
@@ -74,14 +71,3 @@ def _unregistered_parsers(card: ModelCard, settings: Settings) -> Iterator[str]:
     model, engine = settings.model_settings(card.id), settings.engine_settings(card.engine)
     python = model.python or (engine.python if isinstance(engine, EngineSettings) else None)
     yield from family_args(card.family, installed_vllm(python), (*engine.args, *model.args))[1]
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is none, or none that is fit to be read."""
-    try:
-        if not file.is_file() or file.stat().st_size > _LARGEST_BYTES:
-            return {}
-        value = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import anyio
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -45,15 +45,15 @@ def check_models(asked: str, settings: Settings, *, run: bool, as_json: bool) ->
     try:
         settings, models = select(asked, settings)
     except (ModelNotFound, ModelsDirUnreadable) as error:
-        print(f"local-llm: {error}", file=sys.stderr)  # noqa: T201 - the command's own output
+        typer.echo(f"local-llm: {error}", err=True)
         return NO_SUCH_MODEL
     if not models:
-        print(f"local-llm: there is no model in {asked}", file=sys.stderr)  # noqa: T201
+        typer.echo(f"local-llm: there is no model in {asked}", err=True)
         return NO_SUCH_MODEL
     console = Console()
     told = [_check(each, settings, console, run=run, as_json=as_json) for each in models]
     if as_json:
-        print(json.dumps({"models": told}, indent=2, ensure_ascii=False))  # noqa: T201
+        typer.echo(json.dumps({"models": told}, indent=2, ensure_ascii=False))
     return ALL_CAN_BE_SERVED if all(each["ok"] for each in told) else NOT_ALL_CAN
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from local_llm import gpu
 from local_llm.catalog.card import ModelCard
 from local_llm.checking.cautions import cautions
@@ -140,8 +142,4 @@ def _fit_as_json(fit: Placement | Refusal) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     """A setting's value as JSON has it; of an environment, only the names."""
-    if isinstance(value, Mapping):
-        return sorted(value)
-    if isinstance(value, tuple):
-        return list(value)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+    return sorted(value) if isinstance(value, Mapping) else to_jsonable_python(value)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from local_llm.catalog.card import ModelCard
-from local_llm.fit import misfit, visible_to
+from local_llm.fit import misfit
 from local_llm.footprint.footprint import Footprint, footprint_of
 from local_llm.footprint.placement import Placement, Refusal, place
 from local_llm.gpu import Device
+from local_llm.model_gpus import visible_to
 from local_llm.settings import Settings
 from local_llm.worker.environment import inheritable
 

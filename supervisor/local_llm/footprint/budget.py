@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from local_llm.arguments import value_of
 from local_llm.footprint.footprint import Shape
 from local_llm.footprint.kv_cache import Scheme
 from local_llm.gpu import Device
-from local_llm.worker.arguments import value_of
 
 MOST_UTILIZATION = 0.92
 """vLLM's own default. Above it, what it does not count (CUDA contexts, NCCL, fragmentation) has no room."""

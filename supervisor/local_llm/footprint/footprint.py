@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from local_llm.arguments import value_of
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.footprint.context import longest_context
 from local_llm.footprint.fields import Fields, read_object, text_fields
@@ -16,7 +17,6 @@ from local_llm.footprint.model_layers import attention_heads, layers_of
 from local_llm.footprint.quantization import Quantization, quantization_of
 from local_llm.footprint.weights import FLOAT_BYTES, Loading, Weights, weigh_loaded
 from local_llm.settings import Settings
-from local_llm.worker.arguments import value_of
 
 _POOLING = frozenset((Kind.EMBEDDING, Kind.RERANKER, Kind.CLASSIFIER))
 _HALF_BYTES, _WHOLE_BYTES = 2, 4

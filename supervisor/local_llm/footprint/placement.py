@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from local_llm import gpu
+from local_llm import gpu, model_gpus
+from local_llm.arguments import in_config_file, is_set, value_of
 from local_llm.catalog.card import Engine, ModelCard
 from local_llm.footprint.budget import Budget, cpu_budget, gpu_budget
 from local_llm.footprint.footprint import Footprint, Shape
 from local_llm.footprint.quantization import in_words
 from local_llm.gpu import Device, in_gib
 from local_llm.settings import Settings
-from local_llm.worker import model_gpus
-from local_llm.worker.arguments import in_config_file, is_set, value_of
 
 USEFUL_CONTEXT = 8192
 """A model is spread over more devices rather than be left with a shorter context than this."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from local_llm.catalog import architectures
-from local_llm.catalog.card import Engine, Kind, ModelCard
+from local_llm.catalog.card import CHATS, WRITES_TEXT, Engine, Kind, ModelCard
 from local_llm.errors import ServiceError, WrongEngine, WrongKind
 
 ANTHROPIC_TYPES = {
@@ -20,7 +20,7 @@ ANTHROPIC_TYPES = {
 """What Anthropic calls an error of a status; of any other: api_error."""
 
 
-GENERATIVE_KINDS = frozenset({Kind.CHAT, Kind.VISION_LANGUAGE, Kind.TRANSCRIPTION})
+GENERATIVE_KINDS = WRITES_TEXT | {Kind.TRANSCRIPTION}
 """One model of these may do what another of them is for; an embedding model of the same class does not."""
 
 
@@ -68,7 +68,7 @@ class Endpoint:
 
     def _engine_has_it(self, card: ModelCard) -> bool:
         """vLLM and our pooling server have all that is theirs; an own server may have anything."""
-        writes = card.engine is Engine.TRANSFORMERS and card.kind in GENERATIVE_KINDS | {Kind.BASE}
+        writes = card.engine is Engine.TRANSFORMERS and card.kind in GENERATIVE_KINDS
         return not writes or self.path in TRANSFORMERS_SERVES
 
     def check(self, card: ModelCard) -> None:
@@ -122,8 +122,7 @@ def _endpoints() -> dict[str, Endpoint]:
 
 
 def _language() -> list[Endpoint]:
-    chat = frozenset({Kind.CHAT, Kind.VISION_LANGUAGE})
-    language, too = chat | {Kind.BASE}, architectures.CHAT_TOO
+    chat, language, too = CHATS, WRITES_TEXT, architectures.CHAT_TOO
     return [
         Endpoint("/v1/chat/completions", chat, "chat", streams=True, architectures=too),
         Endpoint("/v1/completions", language, "complete text", streams=True),

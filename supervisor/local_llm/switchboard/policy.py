@@ -122,7 +122,7 @@ class Policy:
             What to do, in this order. Afterwards `wake_at` says when to send a `Tick`, if nothing else
             happens before.
         """
-        if not self._changes_nothing(event):
+        if not self._take_at_once(event):
             if self.lines and isinstance(event, Arrived):  # 0
                 self._settle(event.at)
             self._apply(event)
@@ -131,11 +131,14 @@ class Policy:
         effects, self._board.effects = self._board.effects, []
         return effects
 
-    def _changes_nothing(self, event: Event) -> bool:
+    def _take_at_once(self, event: Event) -> bool:
         """Takes in the arrival, or the departure, of one who finds nobody waiting and a worker that serves.
 
         Most requests are such, and nothing is to be decided about them: neither is anything due before it,
-        nor does it change what will be. Else nothing is done here. (A property test compares the two ways.)
+        nor does it change what will be. (A property test compares the two ways.)
+
+        Returns:
+            Whether it was one of these; else nothing was done.
         """
         if self.lines or self.shutting_down or (self.wake_at is not None and event.at >= self.wake_at):
             return False

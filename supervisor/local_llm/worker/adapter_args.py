@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from local_llm.arguments import is_set, number_of
+from local_llm.catalog.adapters import flag_against
 from local_llm.catalog.card import ModelCard
-from local_llm.worker.arguments import is_set, number_of
 
 # `MaxLoRARanks` in `vllm/config/lora.py` of 0.32.
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 # In one batch. Each takes memory for its largest rank in every layer: 0.1 GB for rank 16 in an 8B model.
 _MOST_AT_ONCE = 4
-
-
-def flag_against(user_args: Sequence[str]) -> str | None:
-    """The flag of the user's that leaves no place for adapters of the models folder; None if none does."""
-    if is_set(user_args, "--lora-modules"):
-        return "--lora-modules"
-    last = next((arg for arg in reversed(user_args) if is_set([arg], "--enable-lora")), "")
-    return "--no-enable-lora" if last.startswith("--no") else None
 
 
 def adapter_args(card: ModelCard, user_args: Sequence[str]) -> list[str]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from local_llm.catalog import gguf
-from local_llm.catalog.card import Engine, Kind, ModelCard
+from local_llm.catalog.card import WRITES_TEXT, Engine, ModelCard
 from local_llm.settings import Settings
 from local_llm.worker.launch import HOST, Identity
-
-WRITES_TEXT = frozenset((Kind.CHAT, Kind.BASE, Kind.VISION_LANGUAGE))
 
 
 def serves_itself(card: ModelCard) -> bool:

@@ -9,19 +9,18 @@ import sys
 from collections.abc import Mapping, Sequence
 from signal import Signals
 
+from local_llm import model_gpus
 from local_llm.catalog.card import Engine
 from local_llm.engine_settings import EngineSettings
 from local_llm.gpu import Device
 from local_llm.model_settings import ModelSettings
 from local_llm.settings import Settings
-from local_llm.worker import model_gpus
 from local_llm.worker.chat_command import chat_args, serves_itself
 from local_llm.worker.environment import (
     KEY_VARIABLE,
     OWN_VARIABLES,
     inheritable,
     shared_environment,
-    visible_devices,
 )
 from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.own_command import own_command
@@ -46,14 +45,13 @@ def launch(
     engine = settings.engine_settings(identity.card.engine)
     model = settings.model_settings(identity.card.id)
     user_args = (*engine.args, *model.args)
-    model_env = {**model.env, **model_gpus.environment(model)}
-    user_env = {**inheritable(environment), **engine.env, **model_env}
-    visible = visible_devices(devices, user_env.get("CUDA_VISIBLE_DEVICES"))
+    visible = model_gpus.visible_to(identity.card, devices, settings, inheritable(environment))
     model_gpus.refuse_missing(identity.card.id, model, devices, visible)
     env = {
         **dict.fromkeys(OWN_VARIABLES, str(identity.temporary)),
         **shared_environment(identity.card.engine, settings, devices, environment),
-        **model_env,
+        **model.env,
+        **model_gpus.environment_of(model),
         KEY_VARIABLE: identity.key,
     }
     if identity.card.engine is Engine.COMMAND:

@@ -84,26 +84,3 @@ def inheritable(environment: Mapping[str, str]) -> dict[str, str]:
     own. With VLLM_API_KEY vLLM would demand that key too; without a hub, HF_TOKEN is of no use.
     """
     return {name: value for name, value in environment.items() if not _PRIVATE.search(name)}
-
-
-def visible_devices(devices: Sequence[Device], cuda_visible_devices: str | None) -> list[Device]:
-    """The devices that CUDA will show the worker, in its order.
-
-    Args:
-        devices: all, by index.
-        cuda_visible_devices: the variable; None for all, else indices or the beginnings of UUIDs. As in
-            CUDA, the first that names no device ends the list.
-    """
-    if cuda_visible_devices is None:
-        return list(devices)
-    visible: list[Device] = []
-    for name in (each.strip() for each in cuda_visible_devices.split(",")):
-        found = [
-            each
-            for each in devices
-            if (name.isdecimal() and each.index == int(name)) or (name and each.uuid.startswith(name))
-        ]
-        if len(found) != 1:
-            break
-        visible += found
-    return visible

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Sequence
 from typing import Literal
 
+from local_llm.arguments import in_config_file, is_off, is_set, value_of
 from local_llm.catalog.card import Family, ModelCard
 from local_llm.installed_vllm import InstalledVllm, installed_vllm
 from local_llm.settings import Settings
-from local_llm.worker.arguments import in_config_file, is_set, value_of
 
 HF_PARSER = "hf"
 """Reads answers by what the checkpoint itself says of them; vLLM refuses any other parser beside it."""
@@ -54,7 +54,7 @@ def family_args(
     if HF_PARSER in (family.tool_call_parser, family.reasoning_parser) and _chooses_other_parser(user_args):
         return args, warnings
     tools = is_set(user_args, "--tool-call-parser")
-    if not tools and not _is_off(user_args, "--enable-auto-tool-choice"):
+    if not tools and not is_off(user_args, "--enable-auto-tool-choice"):
         found = _usable(family, "tool", installed, user_args, warnings)
         tools = found is not None
         args += [] if found is None else ["--tool-call-parser", found]
@@ -95,12 +95,6 @@ def _chooses_other_parser(user_args: Sequence[str]) -> bool:
     """Whether the user asks for a parser that vLLM would refuse beside "hf"."""
     said = (value_of(user_args, flag) for flag in ("--tool-call-parser", "--reasoning-parser"))
     return any(each not in (None, "", HF_PARSER) for each in said)
-
-
-def _is_off(user_args: Sequence[str], flag: str) -> bool:
-    return is_set(user_args, flag) and not any(
-        arg.partition("=")[0].replace("_", "-") == flag for arg in user_args
-    )
 
 
 def _groups(args: Sequence[str]) -> list[list[str]]:

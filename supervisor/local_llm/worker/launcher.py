@@ -15,9 +15,9 @@ from anyio.abc import TaskGroup
 from local_llm import gpu
 from local_llm.catalog.card import Engine, ModelCard
 from local_llm.fit import least_need_bytes
+from local_llm.model_gpus import visible_devices
 from local_llm.settings import Settings
 from local_llm.worker import command
-from local_llm.worker.environment import visible_devices
 from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.memory_back import refuse_shortage
 from local_llm.worker.phases import Phase

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
+from local_llm import model_gpus
+from local_llm.arguments import in_config_file, is_set, number_of, value_of
+from local_llm.catalog.card import ModelCard
+from local_llm.catalog.files import names_or_none
 from local_llm.footprint.budget import MOST_UTILIZATION
 from local_llm.footprint.parallel import tensor_parallel_size
 from local_llm.gpu import Device, host_memory
 from local_llm.settings import Settings
-from local_llm.worker import model_gpus, vllm_start
+from local_llm.worker import vllm_start
 from local_llm.worker.adapter_args import adapter_args
-from local_llm.worker.arguments import in_config_file, is_set, number_of, value_of
 from local_llm.worker.audio import audio_args
 from local_llm.worker.family_args import args_of_family
 from local_llm.worker.launch import HOST, Identity
@@ -44,17 +46,13 @@ def vllm_args(
     args += ["--host", HOST, "--port", str(identity.port)]
     args += ["--middleware", "local_llm_worker.key_guard.KeyGuard"]
     args += audio_args(card)
-    args += vllm_start.template_args(card.path.absolute(), _names_in(card.path), user_args)
+    args += vllm_start.template_args(card.path.absolute(), names_or_none(str(card.path)), user_args)
     if not is_set(user_args, "--max-model-len"):
         # The model's own context if it fits, else the longest that does: it comes up on a desktop GPU.
         args += ["--max-model-len", "auto" if model.context is None else str(model.context)]
     if model.dtype is not None and not is_set(user_args, "--dtype"):
         args += ["--dtype", model.dtype]
-    if value_of(user_args, "--tensor-parallel-size", "-tp") is None:
-        gpus = model_gpus.count(model)
-        if gpus is None and (fitting := tensor_parallel_size(card, settings, devices)) > 1:
-            gpus = fitting
-        args += [] if gpus is None else ["--tensor-parallel-size", str(gpus)]
+    args += _spread_args(card, settings, devices, user_args)
     args += args_of_family(card, settings, user_args)
     if model.trust_remote_code and not is_set(user_args, "--trust-remote-code"):
         args.append("--trust-remote-code")
@@ -64,25 +62,38 @@ def vllm_args(
         args.append("--disable-uvicorn-access-log")
     args += adapter_args(card, user_args)
     if devices:
-        if not is_set(user_args, "--gpu-memory-utilization"):
-            share = gpu_memory_utilization(
-                devices[: _gpus_used([*args, *user_args])], settings.engines.vllm.gpu_memory_reserve_bytes
-            )
-            args += ["--gpu-memory-utilization", f"{share:.3f}"]
-        args += vllm_start.profile_args(model.start or settings.engines.vllm.start, user_args)
-        if not is_set(user_args, "--safetensors-load-strategy"):
-            args += vllm_start.prefetch_args(card.size_bytes, host_memory().free_bytes)
-    elif not is_set(user_args, "--enforce-eager"):
+        used = devices[: _gpus_used([*args, *user_args])]
+        return args + _gpu_args(card, settings, used, user_args)
+    if not is_set(user_args, "--enforce-eager"):
         # vLLM 0.32 compiled for the CPU answers wrong text (seen with SmolLM2-135M); eager is right.
         args.append("--enforce-eager")
     return args
 
 
-def _names_in(folder: Path) -> frozenset[str]:
-    try:
-        return frozenset(each.name for each in folder.iterdir())
-    except OSError:  # gone since it was found; vLLM says it better
-        return frozenset()
+def _spread_args(
+    card: ModelCard, settings: Settings, devices: Sequence[Device], user_args: Sequence[str]
+) -> list[str]:
+    """Over how many GPUs: as the user says, else as many as it needs."""
+    if value_of(user_args, "--tensor-parallel-size", "-tp") is not None:
+        return []
+    gpus = model_gpus.count(settings.model_settings(card.id))
+    if gpus is None and (fitting := tensor_parallel_size(card, settings, devices)) > 1:
+        gpus = fitting
+    return [] if gpus is None else ["--tensor-parallel-size", str(gpus)]
+
+
+def _gpu_args(
+    card: ModelCard, settings: Settings, used: Sequence[Device], user_args: Sequence[str]
+) -> list[str]:
+    args: list[str] = []
+    if not is_set(user_args, "--gpu-memory-utilization"):
+        share = gpu_memory_utilization(used, settings.engines.vllm.gpu_memory_reserve_bytes)
+        args += ["--gpu-memory-utilization", f"{share:.3f}"]
+    start = settings.model_settings(card.id).start or settings.engines.vllm.start
+    args += vllm_start.profile_args(start, user_args)
+    if not is_set(user_args, "--safetensors-load-strategy"):
+        args += vllm_start.prefetch_args(card.size_bytes, host_memory().free_bytes)
+    return args
 
 
 def _gpus_used(args: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from local_llm.worker.arguments import is_set
+from local_llm.arguments import is_set
 
 StartProfile: TypeAlias = Literal["balanced", "fast", "full"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from local_llm.arguments import value_of
 from local_llm.catalog.card import ModelCard
 from local_llm.gpu import Device
 from local_llm.settings import Settings
 from local_llm.switchboard.describe import BYTES_PER_WEIGHT_BYTE, OVERHEAD_BYTES, need_bytes
-from local_llm.worker.arguments import value_of
 from local_llm.worker.command import launch
 from local_llm.worker.launch import Identity
 from tests.supervisor.footprint.folders import LLAMA_8B_PARAMETERS, llama_8b, write_model

@@ -31,7 +31,7 @@ class Running:
 class Deliberate(Policy):
     """Takes the long way with each event; what it decides must be the same."""
 
-    def _changes_nothing(self, event: Event) -> bool:
+    def _take_at_once(self, event: Event) -> bool:
         return False
 
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
+from local_llm.arguments import is_set
 from local_llm.catalog.card import Engine, Family, Kind, ModelCard
 from local_llm.gpu import Device
+from local_llm.model_gpus import visible_devices
 from local_llm.settings import Settings
-from local_llm.worker.arguments import is_set
 from local_llm.worker.command import launch
 from local_llm.worker.environment import (
     KEY_VARIABLE,
     OWN_VARIABLES,
     inheritable,
     shared_environment,
-    visible_devices,
 )
 from local_llm.worker.launch import Identity, Launch
 from local_llm.worker.vllm_command import gpu_memory_utilization

@@ -9,8 +9,8 @@ import pytest
 
 from local_llm.catalog.card import Engine, Kind, ModelCard
 from local_llm.errors import LoadFailed
-from local_llm.fit import visible_to
 from local_llm.gpu import Device
+from local_llm.model_gpus import visible_to
 from local_llm.settings import Settings
 from local_llm.worker.command import launch
 from local_llm.worker.launch import Identity, Launch

@@ -19,6 +19,12 @@ def is_set(args: Iterable[str], flag: str) -> bool:
     return any(_spelled(arg) in (flag, "--no-" + flag.removeprefix("--")) for arg in args)
 
 
+def is_off(args: Sequence[str], flag: str) -> bool:
+    """Whether the last of the arguments that gives `flag` is its ``--no-flag``."""
+    last = next((arg for arg in reversed(args) if is_set([arg], flag)), "")
+    return last.startswith("--no")
+
+
 def _spelled(arg: str) -> str:
     return arg.partition("=")[0].replace("_", "-") if arg.startswith("-") else arg
 

@@ -1,12 +1,14 @@
-"""What `gpus` of a model's settings means: how many, or which. Pure."""
+"""Which GPUs a model's worker sees, and how many of them its settings want. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from local_llm.catalog.card import ModelCard
 from local_llm.errors import LoadFailed
 from local_llm.gpu import Device
 from local_llm.model_settings import ModelSettings
+from local_llm.settings import Settings
 
 
 def count(model: ModelSettings) -> int | None:
@@ -14,7 +16,7 @@ def count(model: ModelSettings) -> int | None:
     return len(model.gpus) if isinstance(model.gpus, tuple) else model.gpus
 
 
-def environment(model: ModelSettings) -> dict[str, str]:
+def environment_of(model: ModelSettings) -> dict[str, str]:
     """What a worker's environment says of GPUs: those of a list, by the numbers that nvidia-smi shows."""
     if not isinstance(model.gpus, tuple):
         return {}
@@ -46,3 +48,35 @@ def refuse_missing(
         f"The settings want gpus: {said} for the model {model_id!r}. There are {there}; its worker would "
         f"see {seen}."
     )
+
+
+def visible_to(
+    card: ModelCard, devices: Sequence[Device], settings: Settings, environment: Mapping[str, str]
+) -> Sequence[Device]:
+    """The devices that a model's worker will see, by CUDA_VISIBLE_DEVICES and its `gpus`."""
+    engine, model = settings.engine_settings(card.engine), settings.model_settings(card.id)
+    given = {**environment, **engine.env, **model.env, **environment_of(model)}
+    return visible_devices(devices, given.get("CUDA_VISIBLE_DEVICES"))
+
+
+def visible_devices(devices: Sequence[Device], cuda_visible_devices: str | None) -> list[Device]:
+    """The devices that CUDA will show the worker, in its order.
+
+    Args:
+        devices: all, by index.
+        cuda_visible_devices: the variable; None for all, else indices or the beginnings of UUIDs. As in
+            CUDA, the first that names no device ends the list.
+    """
+    if cuda_visible_devices is None:
+        return list(devices)
+    visible: list[Device] = []
+    for name in (each.strip() for each in cuda_visible_devices.split(",")):
+        found = [
+            each
+            for each in devices
+            if (name.isdecimal() and each.index == int(name)) or (name and each.uuid.startswith(name))
+        ]
+        if len(found) != 1:
+            break
+        visible += found
+    return visible
