@@ -51,7 +51,7 @@ def _settle_environment() -> None:
     """The same for all; before torch is imported here."""
     os.environ.pop("TOKENIZERS_PARALLELISM", None)
     os.environ["HF_HUB_OFFLINE"] = "1"
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ["GOMP_SPINCOUNT"] = "2000"
 
 
 def _add_infinity(servers: ExitStack, contenders: list[Contender], model: Path) -> str | None:

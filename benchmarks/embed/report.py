@@ -21,9 +21,9 @@ _BESIDE = {
 METHOD = (
     "all-MiniLM-L6-v2, float32. The whole server (`local-llm serve`) as it comes, asked over kept-open "
     "connections for base64, as OpenAI's client does; the clients share the cores with whom they ask. In "
-    "brackets the middle half of the rounds' ratios. Everybody runs with `OMP_WAIT_POLICY=PASSIVE`, which "
-    "our worker sets by itself: beside other work for the cores, encode and Infinity are several times "
-    "slower without it. Each contender's vectors were compared with encode's first."
+    "brackets the middle half of the rounds' ratios. Everybody runs with `GOMP_SPINCOUNT=2000`, which our "
+    "worker sets by itself: OpenMP's threads spin a little for one another before they sleep. Each "
+    "contender's vectors were compared with encode's first."
 )
 
 
