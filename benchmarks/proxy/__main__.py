@@ -38,14 +38,13 @@ logs nothing either), and does all it does for a request: limits, model name, ca
 figure is the median over rounds, in which the contenders took turns; behind it the range over the rounds."""
 
 LIMITS = """\
-What limits: requests/s are bounded by one core's time for Python. nginx takes about 11 µs of it for a
-request; uvloop and httptools with nothing between them 14 µs; this server 100 to 170 µs. A third of that
-is the lease (two decisions of the policy), a tenth the look at the model's folder, a quarter uvicorn and
-the task it makes, the rest reading, naming and logging. The aim was set beside a worker that gave 15 to
-27 thousand answers a second without a proxy; the second row has one like that. A streamed chunk takes 1
-µs where chunks come in bulk, and where each comes alone 25 µs, two thirds of them the kernel's (nginx: 12
-µs): 512 paced streams take two thirds of a core, and their delays are as good as what others on the
-machine leave of it."""
+What limits: requests/s are bounded by one core's time for Python. On a quiet machine nginx takes 15 µs of it
+for a request and this server 120: 30 are the kernel's, and 90 go into some 150 calls, none of which takes a
+twentieth (a quarter in uvicorn and the task it makes, a quarter the lease and its two decisions; then the
+look at the model, the heads, reading, naming and the account). For 0.35 beside this worker 43 µs would be
+needed. The aim was set where a worker gave 15 to 27 thousand answers a second without a proxy, and nginx 9
+to 14 thousand before it; the second row has such a worker. A streamed chunk takes 1 µs where chunks come in
+bulk, and where each comes alone 25 µs, two thirds of them the kernel's (nginx: 12 µs)."""
 
 
 def main() -> int:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import random
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -113,7 +113,7 @@ def models(served_names: Sequence[str], created: int, max_length: int) -> dict[s
 
 def _head(prefix: str, model: str) -> dict[str, Any]:
     return {
-        "id": f"{prefix}-{uuid.uuid4().hex}",
+        "id": f"{prefix}-{random.getrandbits(128):032x}",
         "object": "list",
         "created": int(time.time()),
         "model": model,

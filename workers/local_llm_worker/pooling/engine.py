@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 # Inputs that a batch is chosen from: enough to find neighbours in length, few enough to sort in passing.
 _CANDIDATES = 512
+# While a batch is computed, those who come are tokenised together: eight texts take as long as three alone.
+_GATHER_SECONDS = 0.003
 
 Rows = npt.NDArray[np.float32]
 
@@ -112,6 +114,7 @@ class Engine:
         self._on_device_lost = on_device_lost
         self._to_tokenize: SimpleQueue[_Job | None] = SimpleQueue()  # None: no more will come
         self._to_compute: SimpleQueue[_Job | None] = SimpleQueue()
+        self._computes_nothing = threading.Event()
         self._threads = [
             # Daemons: a second Ctrl-C ends the process without waiting for a batch.
             threading.Thread(target=self._tokenize_all, name="tokenise", daemon=True),
@@ -155,6 +158,9 @@ class Engine:
     def _tokenize_all(self) -> None:
         while True:
             jobs, is_last = _drain(self._to_tokenize, wait=True)
+            if not is_last and not self._computes_nothing.wait(_GATHER_SECONDS):
+                more, is_last = _drain(self._to_tokenize, wait=False)
+                jobs += more
             by_options: dict[TokenizeOptions, list[_Job]] = {}
             for job in jobs:
                 if not job.abandoned:
@@ -191,7 +197,10 @@ class Engine:
         is_last = False
         while not is_last or waiting:
             if not is_last:
+                if not waiting:
+                    self._computes_nothing.set()
                 arrived, is_last = _drain(self._to_compute, wait=not waiting)
+                self._computes_nothing.clear()
                 waiting.extend(arrived)
             waiting = deque(job for job in waiting if not job.abandoned)
             if not waiting:
