@@ -92,8 +92,9 @@ def supervisor(tmp_path: Path) -> Iterator[Supervisor]:
     supervisor.close()
 
 
-def test_a_short_life(supervisor: Supervisor) -> None:
+def test_a_short_life(segments: Segments) -> None:
     """Started, exited, gone; with the given environment, folder and no input."""
+    supervisor = segments.supervisor
     supervisor.launch("sh", "-c", 'echo "$GREETING from $PWD"; cat; exit 3', cwd="/usr", GREETING="hello")
     assert supervisor.event("started")["pid"] > 0
     assert supervisor.event("exited") == {"event": "exited", "code": 3, "signal": None}
@@ -448,6 +449,22 @@ def test_what_others_hold_stays(segments: Segments, program: str) -> None:
         assert supervisor.gone()["shm_unlinked"] == ["last"]
         assert others.exists()
         stranger.kill()
+
+
+PATIENT = "from local_llm_worker.nanny import shared_memory; shared_memory._LAST_SECONDS = 5.0"
+
+
+def test_what_is_handed_over_stays(tmp_path: Path) -> None:
+    """A stranger's that nobody held at the moment of the worker's death, but soon after."""
+    with nanny_of(tmp_path, PATIENT) as segments:
+        supervisor, others = segments.supervisor, segments.folder / "others"
+        others_made = f"open({str(others)!r}, 'x').close()"
+        supervisor.launch(sys.executable, "-I", "-S", "-c", others_made)
+        supervisor.event("started")
+        supervisor.event("exited")
+        with others.open():
+            assert supervisor.gone()["shm_unlinked"] == []
+        assert others.exists()
 
 
 def test_bad_messages_are_survived(supervisor: Supervisor) -> None:

@@ -14,6 +14,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import stat
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 
@@ -110,26 +112,30 @@ class SharedMemory:
             died_at: when its main process ended, in seconds since the epoch; None: it was never seen to.
         """
         self.note(())
+        unlinked = _unlink(self._unheld(self._noted))
+        if last := self._unheld(self._last_made(died_at)):
+            # Perhaps a stranger's, on the way from the process that made it to the one that will hold it.
+            time.sleep(_LAST_SECONDS)
+            unlinked += _unlink(self._unheld(last))
+        return sorted(unlinked)
+
+    def _unheld(self, names: Iterable[str]) -> set[str]:
+        """Those that are still there and that no living process holds."""
         there = proc.segments()
-        left = (self._noted & there.keys()) | self._last_made(died_at)
+        left = {name for name in names if name in there}
         if left:
             for process in proc.processes():
                 held = proc.held_segments(process.pid)
-                left = {name for name in left if there.get(name) not in held}
+                left = {name for name in left if there[name] not in held}
                 # An id that was given away again: the name may be its new owner's.
                 left = {name for name in left if self._named_after.get(name) != str(process.pid)}
-        unlinked = []
-        for name in sorted(left):
-            with suppress(OSError):
-                os.unlink(os.path.join(proc.SHARED_MEMORY, name))
-                unlinked.append(name)
-        return unlinked
+        return left
 
     def _last_made(self, died_at: float | None) -> set[str]:
         """What was made so shortly before the worker's death that nobody could look any more.
 
-        It must be this user's, and appear and be held by nobody within the same second: somebody else who
-        does that meanwhile would lose it. (Chaos left one such segment in a thousand switches.)
+        It must be this user's, have appeared in that second, and be held by nobody, neither now nor a second
+        later. (Chaos left one such segment in a thousand switches.)
         """
         if died_at is None:
             return set()
@@ -137,9 +143,19 @@ class SharedMemory:
         return {name for name in new if _made_just_before(died_at, name)}
 
 
+def _unlink(names: Iterable[str]) -> list[str]:
+    unlinked = []
+    for name in names:
+        with suppress(OSError):
+            os.unlink(os.path.join(proc.SHARED_MEMORY, name))
+            unlinked.append(name)
+    return unlinked
+
+
 def _made_just_before(died_at: float, name: str) -> bool:
     try:
         status = os.stat(os.path.join(proc.SHARED_MEMORY, name))
     except OSError:
         return False
-    return status.st_uid == os.geteuid() and 0 <= died_at - status.st_ctime <= _LAST_SECONDS
+    ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+    return ours and 0 <= died_at - status.st_ctime <= _LAST_SECONDS
