@@ -82,9 +82,9 @@ def notes(table: Table) -> Sequence[str]:
     clients = 1000 * ours.client_seconds / (len(ours.rates) * SHORT.embeddings)
     costs_told = (
         f"CPU time of one short embedding, all of a contender's processes together: {costs}; our clients "
-        f"{clients:.2f} ms. A batch keeps every core busy, so what HTTP costs in the supervisor and the "
-        "worker comes on top of the model's arithmetic, and that limits the first two figures; padding "
-        "saved by batches of like length is what the mixed texts gain."
+        f"{clients:.2f} ms. What HTTP costs in the supervisor and the worker comes on top of the model's "
+        "arithmetic, and limits the first figures; two batches side by side, each on cores of its own, win "
+        "some of it back. Padding saved by batches of like length is what the mixed texts gain."
     )
     return METHOD, costs_told
 

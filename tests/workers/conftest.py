@@ -118,7 +118,7 @@ def serving(load_once: Callable[[Path], Any]) -> Serving:
 
     @asynccontextmanager
     async def serve(folder: Path, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-        model, limits = load_once(folder)
+        model, limits, _ = load_once(folder)
         engine = Engine(model, limits, on_device_lost=pytest.fail)
         settings = {
             "served_names": ("tiny", "org/tiny"),

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from local_llm_worker.pooling.device import batch_limits, choose_device, choose_dtype
+from local_llm_worker.pooling.device import batch_limits, choose_device, choose_dtype, choose_lanes
 from local_llm_worker.pooling.errors import ModelRefused
 from local_llm_worker.pooling.folder import Kind
 from local_llm_worker.pooling.loading import LoadOptions, load
+from local_llm_worker.pooling.turns import Lanes
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -65,6 +66,25 @@ def test_batches_on_a_cpu_are_smaller() -> None:
     assert batch_limits(CPU, 16_384).max_tokens < batch_limits(GPU, 16_384).max_tokens == 16_384
     assert batch_limits(CPU, 100).max_tokens == batch_limits(GPU, 100).max_tokens == 100
     assert batch_limits(CPU, 16_384).batch_cost < batch_limits(GPU, 16_384).batch_cost
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "family", "remote_code", "beside"),
+    [
+        (CPU, 2, "bert", False, (1, 1)),
+        (CPU, 5, "xlm-roberta", False, (3, 2)),
+        (CPU, 1, "bert", False, (1,)),
+        (CPU, 4, "bert", True, (4,)),
+        (CPU, 4, "big_bird", False, (4,)),  # changes its attention with the length of a batch
+        (CPU, 4, "qwen3", False, (4,)),  # its rotary frequencies may change with it
+        (GPU, 4, "bert", False, (4,)),
+    ],
+)
+def test_batches_at_once(
+    device: torch.device, threads: int, family: str, remote_code: bool, beside: tuple[int, ...]
+) -> None:
+    """Two on a CPU, for families whose code keeps nothing between batches; alone a batch has all threads."""
+    assert choose_lanes(device, threads, family, remote_code=remote_code) == Lanes(threads, beside)
 
 
 def test_threads_are_those_asked_for(monkeypatch: pytest.MonkeyPatch, embedding_folder: Path) -> None:

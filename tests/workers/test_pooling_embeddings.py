@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from sentence_transformers import SentenceTransformer
 
 from tests.workers.conftest import MAX_TOKENS, Serving, sentence
@@ -248,8 +249,27 @@ def test_half_precision_is_normalised_in_full(embedding_folder: Path, reference:
     from local_llm_worker.pooling.inputs import TokenizeOptions
     from local_llm_worker.pooling.loading import LoadOptions, load
 
-    model, _ = load(embedding_folder, LoadOptions(Kind.EMBEDDING, device="cpu", dtype="bfloat16"))
+    model, *_ = load(embedding_folder, LoadOptions(Kind.EMBEDDING, device="cpu", dtype="bfloat16"))
     rows = model.compute(model.tokenize(TEXTS, TokenizeOptions()))
 
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
     assert (rows * reference.encode(TEXTS)).sum(axis=1).min() > 0.98
+
+
+async def test_batches_at_once(embedding_folder: Path) -> None:
+    """Several threads are in the model together; each text has the vector that it has alone."""
+    from local_llm_worker.pooling.engine import Engine
+    from local_llm_worker.pooling.folder import Kind
+    from local_llm_worker.pooling.inputs import TokenizeOptions
+    from local_llm_worker.pooling.loading import LoadOptions, load
+
+    threads = torch.get_num_threads()
+    loaded = load(embedding_folder, LoadOptions(Kind.EMBEDDING, device="cpu", threads=2))
+    torch.set_num_threads(threads)
+    assert loaded.lanes.beside == (1, 1)
+    options = TokenizeOptions(max_length=MAX_TOKENS)
+    texts = [" ".join(TEXTS[: 1 + n % len(TEXTS)]) + "." * (n % 40) for n in range(200)]
+    alone = [loaded.model.compute(loaded.model.tokenize([each], options))[0] for each in texts]
+    async with Engine(loaded.model, loaded.limits, pytest.fail, loaded.lanes) as engine:
+        outcomes = await asyncio.gather(*(engine.submit([each], options) for each in texts))
+    assert np.allclose(np.concatenate([each.rows for each in outcomes]), alone, atol=1e-5)

@@ -15,6 +15,7 @@ from local_llm_worker.pooling.batching import BatchLimits
 from local_llm_worker.pooling.engine import Engine
 from local_llm_worker.pooling.errors import ComputationFailed, DeviceLost, InputRejected, OutOfMemory
 from local_llm_worker.pooling.inputs import Input, Item, TokenizeOptions
+from local_llm_worker.pooling.turns import Lanes
 
 WAIT_SECONDS = 20
 PLAIN = TokenizeOptions()
@@ -28,6 +29,7 @@ class CountingModel:
         began: gets an entry when a batch begins.
         capacity: padded tokens that fit the memory.
         threads: names of those that tokenised, and that computed.
+        used: threads of torch's that they were told to use.
         answer: what becomes of a batch's lengths.
     """
 
@@ -41,6 +43,7 @@ class CountingModel:
         self.tokenized: list[list[Input]] = []
         self.threads: dict[str, set[str]] = {"tokenize": set(), "compute": set()}
         self.answer: Callable[[list[int]], Sequence[float]] = lambda lengths: lengths
+        self.used: dict[str, int] = {}
         self._let = threading.Semaphore(0)
 
     def let(self, batches: int = 10**6) -> None:
@@ -53,6 +56,9 @@ class CountingModel:
             raise ValueError("a fault in the tokenizer")
         shared = (("prompt_length", len(options.prompt or "")),)
         return [Item({"input_ids": [1] * len(each)}, shared) for each in inputs]
+
+    def use_threads(self, count: int) -> None:
+        self.used[threading.current_thread().name] = count
 
     def compute(self, items: Sequence[Item]) -> npt.NDArray[np.float32]:
         self.threads["compute"].add(threading.current_thread().name)
@@ -89,9 +95,12 @@ def model() -> CountingModel:
     return CountingModel()
 
 
-def make_engine(model: CountingModel, max_tokens: int = 1000, batch_cost: int = 1000) -> Engine:
+def make_engine(
+    model: CountingModel, max_tokens: int = 1000, batch_cost: int = 1000, lanes: Lanes | None = None
+) -> Engine:
     """An engine whose device is never lost."""
-    return Engine(model, BatchLimits(max_tokens, batch_cost), on_device_lost=pytest.fail)
+    limits = BatchLimits(max_tokens, batch_cost)
+    return Engine(model, limits, on_device_lost=pytest.fail, lanes=lanes or Lanes())
 
 
 async def submitted(engine: Engine) -> None:
@@ -114,7 +123,7 @@ async def test_batches_across_requests(model: CountingModel) -> None:
         assert await first == [3]
         assert await asyncio.gather(*others) == [[5, 4], [6], [2]]
     assert model.batches == [[3], [5, 4, 6, 2]]
-    assert model.threads == {"tokenize": {"tokenise"}, "compute": {"compute"}}
+    assert model.threads == {"tokenize": {"tokenise"}, "compute": {"compute 0"}}
 
 
 async def test_budget_counts_padding(model: CountingModel) -> None:
@@ -172,6 +181,46 @@ async def test_abandoned_request_is_dropped(model: CountingModel) -> None:
         model.let()
         assert await asyncio.gather(first, stays) == [[1], [8]]
     assert model.batches == [[1], [8]]
+
+
+async def test_two_batches_at_once(model: CountingModel) -> None:
+    """Much is computed in two lanes, each with its threads; every row finds its request, and its place."""
+    lanes = Lanes(5, (3, 2))
+    async with make_engine(model, batch_cost=1, lanes=lanes) as engine:
+        tasks = [run(engine, 4, 7, 5, 6), run(engine, 6, 5)]
+        await model.begun()
+        await model.begun()
+        model.let()
+        assert await asyncio.gather(*tasks) == [[4, 7, 5, 6], [6, 5]]
+    assert model.used == {"compute 0": 3, "compute 1": 2}
+
+
+async def test_alone_after_others(model: CountingModel) -> None:
+    """What comes alone is computed with all threads, again and again."""
+    model.let()
+    async with make_engine(model, batch_cost=1, lanes=Lanes(5, (3, 2))) as engine:
+        await asyncio.gather(*(run(engine, 8, 8, 8, 8) for _ in range(20)))
+        for _ in range(5):
+            assert await run(engine, 8) == [8]
+        assert model.used["compute 0"] == 5
+
+
+async def test_failure_in_one_lane(model: CountingModel) -> None:
+    """A request fails as a whole when a part of it does; the other lane's requests have their answers."""
+
+    def fail(lengths: list[int]) -> Sequence[float]:
+        if 7 in lengths:
+            raise ZeroDivisionError
+        return lengths
+
+    model.answer = fail
+    model.let()
+    async with make_engine(model, max_tokens=8, batch_cost=1, lanes=Lanes(2, (1, 1))) as engine:
+        spoilt = run(engine, 4, 7, 7, 6)
+        fine = [run(engine, 5, 6, 4) for _ in range(10)]
+        with pytest.raises(ComputationFailed):
+            await spoilt
+        assert await asyncio.gather(*fine) == [[5, 6, 4]] * 10
 
 
 async def test_out_of_memory_halves_the_batch(model: CountingModel) -> None:
@@ -277,4 +326,4 @@ async def test_leaving_finishes_what_was_submitted(model: CountingModel) -> None
         await submitted(engine)
         model.let()
     assert await asyncio.gather(*tasks) == [[1], [2]]
-    assert not {"tokenise", "compute"} & {each.name for each in threading.enumerate()}
+    assert not {"tokenise", "compute 0"} & {each.name for each in threading.enumerate()}

@@ -20,7 +20,7 @@ from tests.workers.conftest import MAX_TOKENS
 def loaded(folder: Path, *, prompt: str | None = None, max_length: int | None = None) -> EmbeddingModel:
     """The tiny embedding model, with these options."""
     options = LoadOptions(Kind.EMBEDDING, device="cpu", prompt=prompt, max_length=max_length)
-    model, _ = load(folder, options)
+    model, *_ = load(folder, options)
     assert isinstance(model, EmbeddingModel)
     return model
 

@@ -1,4 +1,4 @@
-"""Where a model is computed, and in which type of number."""
+"""Where a model is computed, in which type of number, and how much at once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 
 from local_llm_worker.pooling.batching import BatchLimits
 from local_llm_worker.pooling.errors import ModelRefused
+from local_llm_worker.pooling.turns import Lanes
 
 # Their activations overflow float16: EmbeddingGemma's card says so, T5's history too.
 _NOT_IN_FLOAT16 = ("gemma", "t5", "mt5", "umt5")
@@ -17,6 +18,14 @@ _NOT_IN_FLOAT16 = ("gemma", "t5", "mt5", "umt5")
 _CPU_BATCH_TOKENS = 2048
 # Tokens in whose time a batch begins and ends: measured on a CPU (MiniLM), a guess on a GPU.
 _CPU_BATCH_COST, _GPU_BATCH_COST = 60, 1024
+
+# Families whose code in transformers keeps nothing from one batch to the next, so that several threads may be
+# in it at once (read in 5.19; its own hooks say that they are safe for threads). BigBird changes its kind of
+# attention with the batch's length, and so do some rotary embeddings their frequencies.
+_KEEP_NOTHING = frozenset(
+    {"albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "ernie", "mpnet"}
+    | {"roberta", "xlm-roberta", "xlm-roberta-xl"}
+)
 
 
 def choose_device(name: str) -> torch.device:
@@ -60,3 +69,17 @@ def batch_limits(device: torch.device, max_batch_tokens: int) -> BatchLimits:
     if device.type == "cpu":
         return BatchLimits(min(max_batch_tokens, _CPU_BATCH_TOKENS), _CPU_BATCH_COST)
     return BatchLimits(max_batch_tokens, _GPU_BATCH_COST)
+
+
+def choose_lanes(device: torch.device, threads: int, model_type: str, *, remote_code: bool) -> Lanes:
+    """How many batches are computed at once: two on a CPU with several cores, if the model's code lets them.
+
+    Args:
+        device: computes.
+        threads: that torch may use, all lanes together.
+        model_type: the family in config.json.
+        remote_code: whether the family's code may come from the model's folder.
+    """
+    if device.type != "cpu" or threads < 2 or remote_code or model_type not in _KEEP_NOTHING:
+        return Lanes(threads, (threads,))
+    return Lanes(threads, (threads - threads // 2, threads // 2))

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from local_llm_worker.pooling import answers
 from local_llm_worker.pooling.classifying import Classifier
 from local_llm_worker.pooling.embedding import EmbeddingModel
-from local_llm_worker.pooling.engine import Engine, Outcome
+from local_llm_worker.pooling.engine import Engine
 from local_llm_worker.pooling.errors import (
     BadRequest,
     BodyTooLarge,
@@ -38,6 +38,7 @@ from local_llm_worker.pooling.requests import (
 )
 from local_llm_worker.pooling.reranking import Reranker
 from local_llm_worker.pooling.token_ids import TokenIds, decode_openai_ids
+from local_llm_worker.pooling.turns import Outcome
 
 _Asked = TypeVar("_Asked", bound=PoolingRequest)
 _AnyRequest = EmbeddingRequest | RerankRequest | ScoreRequest | ClassificationRequest

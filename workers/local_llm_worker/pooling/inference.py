@@ -47,7 +47,7 @@ class Loading:
 
 
 class Inference(ABC):
-    """A loaded model. `tokenize` belongs to one thread, `compute` to one other.
+    """A loaded model. `tokenize` belongs to one thread; `compute` to as many others as there are lanes.
 
     Args:
         model: a `SentenceTransformer` or a `CrossEncoder`.
@@ -94,6 +94,10 @@ class Inference(ABC):
     def tokenize(self, inputs: Sequence[Input], options: TokenizeOptions) -> list[Item]:
         """See `Tokenization.tokenize`."""
         return self._tokenization.tokenize(inputs, options)
+
+    def use_threads(self, count: int) -> None:
+        """With so many threads of torch's the calling thread computes from now on."""
+        torch.set_num_threads(count)
 
     def compute(self, items: Sequence[Item]) -> Rows:
         """One batch.

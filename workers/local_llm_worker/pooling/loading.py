@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 
 from local_llm_worker.pooling.batching import BatchLimits
 from local_llm_worker.pooling.classifying import Classifier
-from local_llm_worker.pooling.device import batch_limits, choose_device, choose_dtype
+from local_llm_worker.pooling.device import batch_limits, choose_device, choose_dtype, choose_lanes
 from local_llm_worker.pooling.embedding import EmbeddingModel
 from local_llm_worker.pooling.folder import Folder, Kind
 from local_llm_worker.pooling.inference import Loading
 from local_llm_worker.pooling.reranking import Reranker
+from local_llm_worker.pooling.turns import Lanes
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,15 @@ class LoadOptions:
 Model: TypeAlias = EmbeddingModel | Reranker | Classifier
 
 
-def load(path: Path, options: LoadOptions) -> tuple[Model, BatchLimits]:
+class Loaded(NamedTuple):
+    """A model that has computed once, and how it is computed with."""
+
+    model: Model
+    limits: BatchLimits
+    lanes: Lanes
+
+
+def load(path: Path, options: LoadOptions) -> Loaded:
     """Loads the folder's model, computes with it once, and says how large its batches may be.
 
     Raises:
@@ -67,7 +76,9 @@ def load(path: Path, options: LoadOptions) -> tuple[Model, BatchLimits]:
     if options.prompt is not None:
         model.set_default_prompt(options.prompt)
     model.warm_up()
-    return model, batch_limits(device, options.max_batch_tokens)
+    limits = batch_limits(device, options.max_batch_tokens)
+    lanes = choose_lanes(device, options.threads, folder.model_type, remote_code=options.trust_remote_code)
+    return Loaded(model, limits, lanes)
 
 
 def _load(kind: Kind, loading: Loading, folder: Folder) -> Model:

@@ -183,12 +183,12 @@ def _load(asked: argparse.Namespace, kind: Kind) -> _Server:
     # In a thread that ends, and its OpenMP helpers with it. Those of this one and of the engine's together
     # would be more than there are cores, and then none of them is let spin.
     with ThreadPoolExecutor(1) as loader:
-        model, limits = loader.submit(load, asked.model, options).result()
+        loaded = loader.submit(load, asked.model, options).result()
 
     device_lost = Event()
     endpoints = Endpoints(
-        model,
-        Engine(model, limits, on_device_lost=device_lost.set),
+        loaded.model,
+        Engine(loaded.model, loaded.limits, on_device_lost=device_lost.set, lanes=loaded.lanes),
         served_names=asked.served_name,
         token_ids=TokenIds(asked.token_ids),
         max_body_bytes=asked.max_body_bytes,
