@@ -1,9 +1,8 @@
 """Whose inputs are computed next, by which lane, and beside whom. Pure: no thread, no model.
 
 A lane is a thread that computes batches. Several small batches side by side, each on cores of its own, take
-less time than one after the other on all cores: a batch of short texts has a hundred parallel regions, whose
-ends wait for the slower core (two cores, MiniLM: 64 clients get 6% more, of mixed texts 9%). What comes
-alone has all cores.
+less time than one after the other on all cores: a batch of short texts has a hundred parallel regions, and
+each ends when the slower core has (two cores, MiniLM: 64 clients get 6% more). What comes alone has all.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Rows = npt.NDArray[np.float32]
 
 # Inputs that a batch is chosen from: enough to find neighbours in length, few enough to sort in passing.
 _CANDIDATES = 512
-# What has so many times a batch's cost of tokens is shared out: on two cores 16 short texts gain 15%.
+# What has so many times a batch's cost of tokens is shared out: on two cores 16 short texts gain a seventh.
 _SHARED_COSTS = 3
 
 
@@ -173,7 +172,7 @@ class Turns:
         """
         self._at_work.discard(lane)
         self._waiting = deque(job for job in self._waiting if not job.abandoned)
-        if not self._waiting or (not self._at_work and lane != 0) or (self._at_work and self._alone):
+        if not self._waiting or not self._may_begin(lane):
             return None
         batch = self._choose(lane)
         for job, place in batch.parts:
@@ -183,13 +182,14 @@ class Turns:
         return batch
 
     def _free_lane(self) -> int | None:
-        """Who may begin. A lone batch is always the first lane's: each lane that ever used several threads
-        has helpers of its own, and OpenMP lets none spin once there are more threads than cores."""
+        return next((lane for lane in range(len(self._lanes.beside)) if self._may_begin(lane)), None)
+
+    def _may_begin(self, lane: int) -> bool:
+        """A lone batch is always the first lane's: each lane that ever used several threads has helpers of
+        its own, and OpenMP lets none spin once there are more threads than cores."""
         if not self._at_work:
-            return 0
-        if self._alone:
-            return None
-        return next((each for each in range(len(self._lanes.beside)) if each not in self._at_work), None)
+            return lane == 0
+        return not self._alone and lane not in self._at_work
 
     def _choose(self, lane: int) -> Batch:
         if self._waiting[0] is self._served:  # the others' turn comes first, that of those who just came too
@@ -200,7 +200,7 @@ class Turns:
         chosen = choose_batch(lengths, self.limits)
         takers = len(self._lanes.beside) - len(self._at_work)
         shared = len(lengths) > 1 and sum(lengths) >= _SHARED_COSTS * self.limits.batch_cost
-        self._alone = len(self._lanes.beside) == 1 or (not self._at_work and not shared)
+        self._alone = not self._at_work and not shared
         if self._alone:
             return Batch([candidates[each] for each in chosen], self._lanes.alone)
         share = -(-len(candidates) // takers)
