@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import sys
 
+from local_llm_worker import parent_death
+from local_llm_worker.vllm_cpu_attention import avoid_amx
+
 
 def main(arguments: list[str]) -> None:
     """Serves until stopped.
@@ -32,10 +35,15 @@ def main(arguments: list[str]) -> None:
     subcommand.subparser_init(parser.add_subparsers(required=True, dest="subparser"))
     options = parser.parse_args(["serve", *arguments])
     configure_logging_from_args(options)
+    avoid_amx()
     subcommand.validate(options)
     subcommand.cmd(options)
 
 
-# vLLM's engine processes are spawned, and a spawned process imports this module again.
+# vLLM's engine processes may be spawned, and a spawned process imports this module again.
 if __name__ == "__main__":
+    parent_death.install()
     main(sys.argv[1:])
+elif __name__ == "__mp_main__":
+    parent_death.die_with_spawner()
+    avoid_amx()
