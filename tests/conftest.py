@@ -101,4 +101,4 @@ def _shown(processes: list[psutil.Process]) -> list[str]:
 
 
 def _run_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob("local-llm-*"))
+    return set(Path(tempfile.gettempdir()).glob("local-llm-run-*/*"))

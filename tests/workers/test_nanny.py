@@ -98,7 +98,7 @@ def test_a_short_life(segments: Segments) -> None:
     supervisor.launch("sh", "-c", 'echo "$GREETING from $PWD"; cat; exit 3', cwd="/usr", GREETING="hello")
     assert supervisor.event("started")["pid"] > 0
     assert supervisor.event("exited") == {"event": "exited", "code": 3, "signal": None}
-    assert supervisor.gone() == {"event": "gone", "swept": [], "shm_unlinked": []}
+    assert supervisor.gone() == {"event": "gone", "swept": [], "shm_unlinked": [], "shm_unclaimed": []}
     assert supervisor.log_to_its_end() == "hello from /usr\n"
 
 
@@ -353,13 +353,6 @@ print("up", flush=True)
 time.sleep(600)
 """
 
-NAMED_AFTER_ITSELF = """
-import os, time
-open(f"{os.environ['FOLDER']}/sem.loky-{os.getpid()}-x", "x").close()
-print("up", flush=True)
-time.sleep(600)
-"""
-
 
 @pytest.mark.parametrize("program", [MAPPED, SEMAPHORE])
 def test_shared_memory_is_unlinked(segments: Segments, program: str) -> None:
@@ -369,24 +362,18 @@ def test_shared_memory_is_unlinked(segments: Segments, program: str) -> None:
     assert [each.name for each in segments.folder.iterdir()] == ["older"]
 
 
-def test_unmapped_semaphores_are_known_by_their_maker(segments: Segments) -> None:
-    """joblib names a semaphore after its process."""
-    (name,) = segments.dies_with(NAMED_AFTER_ITSELF, FOLDER=str(segments.folder))
-    assert name.startswith("sem.loky-")
-
-
-def test_semaphores_of_a_process_that_has_ended(segments: Segments) -> None:
-    """An orphan that made one and left, perhaps before the nanny looked again."""
+def test_a_name_proves_nothing(segments: Segments) -> None:
+    """A file that bears a worker's process id in its name may be anybody's; here it is the test's."""
     supervisor = segments.supervisor
-    program = NAMED_AFTER_ITSELF.replace("time.sleep(600)", "os._exit(0)")
-    script = f'({sys.executable} -I -S -c "$PROGRAM" &); exec sleep 600'
-    supervisor.launch("sh", "-c", script, PROGRAM=program, FOLDER=str(segments.folder))
-    supervisor.event("started")
+    supervisor.launch("sh", "-c", "echo up; exec sleep 600")
+    worker = supervisor.event("started")["pid"]
     assert os.read(supervisor.log, 10) == b"up\n"
+    theirs = segments.folder / f"sem.loky-{worker}-x"
+    theirs.touch()
     supervisor.send(op="stop", grace_seconds=0)
     supervisor.event("exited")
-    (name,) = supervisor.gone()["shm_unlinked"]
-    assert name.startswith("sem.loky-")
+    assert supervisor.gone()["shm_unlinked"] == []
+    assert theirs.exists()
 
 
 NEVER_LOOKS = "life._LOOK_AT_LEAST_SECONDS = life._LOOK_AT_MOST_SECONDS = 3600"
@@ -420,19 +407,94 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def test_what_was_made_in_the_last_moment(segments: Segments) -> None:
-    """A worker that is killed before anybody can look at it leaves nothing."""
-    segments.supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_AT_ONCE, str(segments.folder / "last"))
-    segments.supervisor.event("started")
-    segments.supervisor.event("exited")
-    assert segments.supervisor.gone()["shm_unlinked"] == ["last"]
+DEAF_AND_BLIND = f"{NEVER_LOOKS}\nlife.NewSegments.sources = []"
+
+
+def test_what_was_made_in_the_last_moment(tmp_path: Path) -> None:
+    """By a worker that was killed before anybody could look at it: it may be anybody's, and is reported."""
+    with nanny_of(tmp_path, DEAF_AND_BLIND) as segments:
+        supervisor = segments.supervisor
+        program = f"import time; time.sleep(0.3)\n{DIES_AT_ONCE}"  # past the look at its birth
+        supervisor.launch(sys.executable, "-I", "-S", "-c", program, str(segments.folder / "last"))
+        supervisor.event("started")
+        supervisor.event("exited")
+        gone = supervisor.gone()
+        assert (gone["shm_unlinked"], gone["shm_unclaimed"]) == ([], ["last"])
+
+
+COPIES = 12
+
+
+def test_other_programs_files_stay(segments: Segments) -> None:
+    """Copied there in a worker's last second, held by nobody; each was deleted once."""
+    supervisor = segments.supervisor
+    supervisor.launch("sh", "-c", "echo up; exec sleep 600")
+    supervisor.event("started")
+    assert os.read(supervisor.log, 10) == b"up\n"
+    for number in range(COPIES):
+        (segments.folder / f"theirs-{number}").write_bytes(b"precious")
+    psutil.Process(supervisor.nanny.pid).children()[0].kill()
+    supervisor.event("exited")
+    supervisor.gone()
+    assert len(list(segments.folder.iterdir())) == COPIES
+
+
+MAKES_WITHOUT_PAUSE = """
+import multiprocessing, os, sys, time
+from multiprocessing import shared_memory
+def make():
+    kept = []
+    while True:
+        kept.append(shared_memory.SharedMemory(create=True, size=4096))
+        kept.append(multiprocessing.Semaphore())
+        if len(kept) > 60:
+            kept[0].close(); kept[0].unlink(); del kept[:2]
+if __name__ == "__main__":
+    for _ in range(2):
+        multiprocessing.get_context("fork").Process(target=make).start()
+    make_one = shared_memory.SharedMemory(create=True, size=4096)
+    print("up", flush=True)
+    make()
+"""
+
+
+@pytest.mark.parametrize("end", ["stop", "crash", "hang up"])
+def test_a_tree_that_makes_segments_without_pause(tmp_path: Path, end: str) -> None:
+    """Stopped, looked at, killed; the resource tracker unlinks what nobody could see. Nothing stays."""
+    before = {each.name for each in Path("/dev/shm").iterdir()}
+    for number in range(5):
+        (tmp_path / str(number)).mkdir()
+        supervisor = Supervisor(tmp_path / str(number))
+        supervisor.launch(sys.executable, "-I", "-c", MAKES_WITHOUT_PAUSE)
+        worker = supervisor.event("started")["pid"]
+        assert os.read(supervisor.log, 3) == b"up\n"
+        holds = held_names(supervisor.nanny.pid)
+        assert holds
+        if end == "stop":
+            supervisor.send(op="stop", grace_seconds=0)
+        elif end == "crash":
+            os.kill(worker, signal.SIGKILL)
+        else:
+            supervisor.socket.shutdown(socket.SHUT_WR)
+        supervisor.event("exited")
+        supervisor.gone()
+        supervisor.events.close()
+        supervisor.socket.close()
+        os.close(supervisor.log)
+        left = {each.name for each in Path("/dev/shm").iterdir()} - before
+        assert not {each for each in left if each.startswith(("psm_", "sem.mp-"))} & holds
+
+
+def held_names(nanny: int) -> set[str]:
+    """Of what the worker's processes hold now under /dev/shm."""
+    held = {each for process in proc.descendants(nanny) for each in proc.held_segments(process.pid)}
+    return {name for name, each in proc.segments().items() if each in held}
 
 
 DIES_BESIDE_ANOTHER = """
 import os, signal, sys
-while not os.path.exists(sys.argv[2]):
+while not os.path.exists(sys.argv[1]):
     pass
-kept = open(sys.argv[1], "w")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -440,31 +502,36 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize("program", [MAPPED, SEMAPHORE])
 def test_what_others_hold_stays(segments: Segments, program: str) -> None:
     """Another server's, made in the same moment: a semaphore of its is mapped under another name."""
-    supervisor, left, others = segments.supervisor, segments.folder / "last", segments.folder / "others"
-    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_BESIDE_ANOTHER, str(left), str(others))
+    supervisor, others = segments.supervisor, segments.folder / "others"
+    supervisor.launch(sys.executable, "-I", "-S", "-c", DIES_BESIDE_ANOTHER, str(others))
     supervisor.event("started")
     command = [sys.executable, "-I", "-S", "-c", program, str(others)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as stranger:
         supervisor.event("exited")
-        assert supervisor.gone()["shm_unlinked"] == ["last"]
+        gone = supervisor.gone()
+        assert (gone["shm_unlinked"], gone["shm_unclaimed"]) == ([], [])
         assert others.exists()
         stranger.kill()
 
 
-PATIENT = "from local_llm_worker.nanny import shared_memory; shared_memory._LAST_SECONDS = 5.0"
-
-
-def test_what_is_handed_over_stays(tmp_path: Path) -> None:
-    """A stranger's that nobody held at the moment of the worker's death, but soon after."""
-    with nanny_of(tmp_path, PATIENT) as segments:
-        supervisor, others = segments.supervisor, segments.folder / "others"
-        others_made = f"open({str(others)!r}, 'x').close()"
-        supervisor.launch(sys.executable, "-I", "-S", "-c", others_made)
-        supervisor.event("started")
-        supervisor.event("exited")
-        with others.open():
-            assert supervisor.gone()["shm_unlinked"] == []
-        assert others.exists()
+def test_processes_are_noted(supervisor: Supervisor) -> None:
+    """For the next start, should both nanny and supervisor be killed: boot, process id, start."""
+    supervisor.launch("sh", "-c", "sleep 600 & sleep 600 & wait")
+    supervisor.event("started")
+    below = descendants_when(supervisor.nanny.pid, 3)
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    ticks = {each.pid: each.start_ticks for each in proc.descendants(supervisor.nanny.pid)}
+    expected = {f"{boot} {each.pid} {ticks[each.pid]}" for each in below}
+    notes = supervisor.temporary / ".processes"
+    deadline = time.monotonic() + 30
+    noted: set[str] = set()
+    while not expected <= noted and time.monotonic() < deadline:
+        noted = set(notes.read_text().splitlines()) if notes.exists() else set()
+        time.sleep(0.05)
+    assert expected <= noted
+    supervisor.send(op="stop", grace_seconds=0)
+    supervisor.event("exited")
+    supervisor.gone()
 
 
 def test_bad_messages_are_survived(supervisor: Supervisor) -> None:

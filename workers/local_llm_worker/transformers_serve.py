@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from local_llm_worker import parent_death
 from local_llm_worker.key_guard import Application, KeyGuard, Receive, Scope, Send
 from local_llm_worker.pooling.program import library_environment
 from local_llm_worker.pooling.threads import usable_cores
@@ -180,4 +181,5 @@ async def _tell_as_openai_does(_: Any, error: Exception) -> Any:
 
 
 if __name__ == "__main__":
+    parent_death.install()
     main(sys.argv[1:])

@@ -23,9 +23,9 @@ from local_llm.worker.memory_back import refuse_shortage
 from local_llm.worker.phases import Phase
 from local_llm.worker.progress import LoadPhase
 from local_llm.worker.read_ahead import ReadAhead
+from local_llm.worker.run_folder import RunFolder
 from local_llm.worker.strays import Strays, adopt_orphans
 from local_llm.worker.templates import Templates
-from local_llm.worker.temporary import RunFolder
 from local_llm.worker.worker import Worker
 
 _REAP_EVERY_SECONDS = 10.0

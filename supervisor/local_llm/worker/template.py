@@ -19,8 +19,8 @@ import anyio
 
 from local_llm.catalog.card import Engine
 from local_llm.worker.nanny_process import ForkedNanny
+from local_llm.worker.shared_memory import clean_after
 from local_llm.worker.strays import Strays
-from local_llm.worker.temporary import clean_after
 
 logger = logging.getLogger(__name__)
 
@@ -134,8 +134,8 @@ class Template:
                     with anyio.CancelScope(shield=True):
                         await self._end(process)
                         # A helper of an import, or a nanny of which it could not tell any more.
-                        swept = await self._strays.sweep(give_up_seconds=_END_SECONDS)
-                        await anyio.to_thread.run_sync(clean_after, Path(own), {process.pid, *swept})
+                        held = await self._strays.sweep(give_up_seconds=_END_SECONDS)
+                        await anyio.to_thread.run_sync(clean_after, Path(own), held)
         except OSError as problem:
             self._become(Gone(f"it could not be started: {problem}", unfit=True))
         except Exception as problem:

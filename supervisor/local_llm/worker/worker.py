@@ -24,9 +24,9 @@ from local_llm.worker.phases import Lifecycle, Phase
 from local_llm.worker.probe import Probe
 from local_llm.worker.progress import LoadPhase, Progress
 from local_llm.worker.pulse import Pulse
+from local_llm.worker.shared_memory import Segment, clean_after
 from local_llm.worker.strays import Strays
 from local_llm.worker.templates import Templates
-from local_llm.worker.temporary import clean_after
 from local_llm.worker.tree_use import TreeUse, Use
 
 logger = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Worker:
         self._begun = False
         self._refusal: LoadFailed | None = None
         self._nanny_finished = False
-        self._left: set[int] = set()  # processes whose nanny was killed
+        self._left: set[Segment] = set()  # what its processes held whose nanny was killed
         self._kill_at = math.inf
         self._ready_at = math.inf
         self._started = anyio.Event()
@@ -314,8 +314,7 @@ class Worker:
             self._outcome.not_started("its nanny ended first")
         self._outcome.nanny_lost = True
         self._enter_stopping("its nanny was killed")
-        seen = self._tree.pids if self._tree is not None else ()
-        self._left = {*seen, *await self._strays.sweep(give_up_seconds=GIVE_UP_SECONDS)}
+        self._left = await self._strays.sweep(give_up_seconds=GIVE_UP_SECONDS)
 
     async def _until_template(self, launch: Launch) -> None:
         """Until there is a template for it, or it is known that there is none, or it is to be stopped."""
@@ -362,10 +361,16 @@ class Worker:
                 self._outcome.exited(code, number)
                 self._enter_stopping(self._outcome.ended(()).in_words())
                 tasks.start_soon(self._announce_end)
-            case {"event": "gone", "swept": swept, "shm_unlinked": unlinked}:
+            case {"event": "gone", "swept": swept, "shm_unlinked": unlinked, "shm_unclaimed": unclaimed}:
                 self._nanny_finished = True
                 if swept or unlinked:
                     logger.info("%s: swept %s, unlinked %s", self.worker_id, swept, unlinked)
+                if unclaimed:
+                    logger.warning(
+                        "%s was killed by another program; in /dev/shm these may be left of it: %s",
+                        self.worker_id,
+                        unclaimed,
+                    )
             case _:
                 logger.warning("%s: its nanny says %s", self.worker_id, event)
 

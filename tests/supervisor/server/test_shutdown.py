@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from local_llm.worker.temporary import RunFolder
+from local_llm.worker.run_folder import RunFolder
 from tests.fake_engine import write_fake_model
 from tests.serving import Served
 from tests.supervisor.server.stage import CHAT, asking, connect, health, leave_while_waiting, running, until
@@ -26,7 +26,7 @@ LONG: dict[str, Any] = {"chunks": 100_000, "chunk_seconds": 0.05}
 
 def run_folders() -> list[Path]:
     """What a supervisor keeps temporarily, and removes."""
-    return list(Path(tempfile.gettempdir()).glob("local-llm-*"))
+    return list(Path(tempfile.gettempdir()).glob("local-llm-run-*/*"))
 
 
 def is_free(url: str) -> bool:

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from benchmarks.chaos.faults import templates, words, worker_trees
-from local_llm.worker.temporary import RunFolder
+from local_llm.worker.run_folder import RunFolder
 from tests.fake_engine import write_fake_model
 from tests.serving import Served
 from tests.supervisor.server.stage import CHAT, asking, health, loads, running, until
@@ -103,7 +103,7 @@ def test_killed_supervisor(tmp_path: Path, manner: str) -> None:
         assert not alive
         with RunFolder():
             pass
-        assert not list(Path(tempfile.gettempdir()).glob("local-llm-*"))
+        assert not list(Path(tempfile.gettempdir()).glob("local-llm-run-*/*"))
 
 
 def test_killed_template(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local_llm.worker.temporary import RunFolder
+from local_llm.worker.run_folder import RunFolder
 from tests.supervisor.worker.stage import segments
 
 ROOT = Path(__file__).parents[3]
@@ -45,7 +45,7 @@ def test_supervisor_killed(tmp_path: Path, number: signal.Signals) -> None:
         _, alive = psutil.wait_procs(processes, timeout=10)
         assert not alive
         assert not segments()
-        (left,) = Path(tempfile.gettempdir()).glob("local-llm-*")
+        (left,) = Path(tempfile.gettempdir()).glob("local-llm-run-*/*")
         assert [each.name for each in left.iterdir()] == ["supervisor.lock"]
         with RunFolder():
             assert not left.exists()
@@ -72,13 +72,12 @@ def test_supervisor_and_nanny_killed_together(tmp_path: Path) -> None:
         process.send_signal(signal.SIGSTOP)  # it must not sweep for its nanny
         nanny, *below = processes
         (segment,) = segments()
-        with segment.open():  # a nanny of another test, whose worker dies now, would take it for its own
-            nanny.kill()
-            process.kill()
-            for each in below:
-                if each.is_running():
-                    each.kill()
-            psutil.wait_procs(processes, timeout=10)
-            assert segments() == [segment]
-            with RunFolder():
-                assert not segments()
+        nanny.kill()
+        process.kill()
+        for each in below:
+            if each.is_running():
+                each.kill()
+        psutil.wait_procs(processes, timeout=10)
+        assert segments() == [segment]
+        with RunFolder():
+            assert not segments()

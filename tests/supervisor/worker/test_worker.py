@@ -420,7 +420,7 @@ async def test_what_cannot_be_killed_is_given_up(
         with monkeypatch.context() as patch:
             patch.setattr("local_llm.worker.worker.GIVE_UP_SECONDS", 0.5)
             # The kernel does not let it die.
-            patch.setattr("local_llm.worker.strays._end", lambda stray: None)
+            patch.setattr("local_llm.worker.strays._end", lambda strays, spare_trackers: set())
             processes[0].kill()
             with anyio.fail_after(30):
                 await worker.stop(reason="enough")

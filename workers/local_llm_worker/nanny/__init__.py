@@ -29,6 +29,8 @@ From the nanny:
         These survive SIGKILL so far (uninterruptible sleep in the kernel); the nanny goes on trying.
     ``{"event": "trouble", "message": "..."}``
         Something odd that did not keep it from its work.
-    ``{"event": "gone", "swept": [{"pid": .., "name": ".."}], "shm_unlinked": ["psm_.."]}``
-        Last: no descendant is left. ``swept`` are those that had to be killed.
+    ``{"event": "gone", "swept": [{"pid": .., "name": ".."}], "shm_unlinked": [..], "shm_unclaimed": [..]}``
+        Last: no descendant is left. ``swept`` are those that had to be killed. ``shm_unclaimed`` appeared
+        just before another program killed the worker, and nobody holds it: perhaps the worker's, so it is
+        reported and left.
 """

@@ -11,7 +11,9 @@ import time
 from contextlib import suppress
 
 from local_llm_worker.nanny.control import Control, Message
-from local_llm_worker.nanny.proc import Process, descendants
+from local_llm_worker.nanny.ending import TreeEnd
+from local_llm_worker.nanny.notes import ProcessNotes
+from local_llm_worker.nanny.proc import descendants
 from local_llm_worker.nanny.shared_memory import NewSegments, SharedMemory
 from local_llm_worker.nanny.spawn import (
     Launch,
@@ -56,7 +58,7 @@ def run(connection: socket.socket, log_fd: int, start: Start = exec_program) -> 
         launch = Launch.from_message(message)
     except NotStarted as problem:
         control.send("not_started", message=str(problem))
-        control.send("gone", swept=[], shm_unlinked=[])
+        control.send("gone", swept=[], shm_unlinked=[], shm_unclaimed=[])
         return
     Nanny(control, launch).live(log_fd, start)
 
@@ -76,9 +78,11 @@ class Nanny:
         self._shared_memory = SharedMemory(launch.temporary)
         self._children = ChildSignals()
         self._worker: int | None = None  # its main process, while that lives
-        self._died_at: float | None = None  # in seconds since the epoch
+        self._notes = ProcessNotes(launch.temporary)
+        self._killed_at: float | None = None  # by somebody else: in seconds since the epoch
+        self._asked = False
         self._kill_at: float | None = None
-        self._swept: dict[int, str] = {}
+        self._end = TreeEnd(self._shared_memory.note)
 
     def live(self, log_fd: int, start: Start) -> None:
         """From the fork to the end. Whatever goes wrong in between, the sweep comes."""
@@ -91,11 +95,13 @@ class Nanny:
             self._control.send("not_started", message=str(problem))
         except Exception as problem:  # noqa: BLE001 - a nanny with a bug still takes its worker along
             self._control.send("trouble", message=repr(problem))
+        worker = self._worker
         self._sweep()
-        unlinked = self._shared_memory.unlink_leftovers(self._died_at)
+        unlinked = self._shared_memory.unlink_leftovers()
+        unclaimed = self._shared_memory.unclaimed(self._killed_at)
         shutil.rmtree(self._launch.temporary, ignore_errors=True)
-        swept = [{"pid": pid, "name": name} for pid, name in self._swept.items()]
-        self._control.send("gone", swept=swept, shm_unlinked=unlinked)
+        swept = [{"pid": pid, "name": name} for pid, name in self._end.killed.items() if pid != worker]
+        self._control.send("gone", swept=swept, shm_unlinked=unlinked, shm_unclaimed=unclaimed)
 
     def _watch(self) -> None:
         """Until the main process has ended, its grace is over, or the supervisor is gone."""
@@ -124,8 +130,10 @@ class Nanny:
             self._reap()
 
     def _look(self) -> None:
+        below = descendants(os.getpid())
+        self._notes.note(below)
         if self._shared_memory.unknown():
-            self._shared_memory.note(each.pid for each in descendants(os.getpid()))
+            self._shared_memory.note(each.pid for each in below)
 
     def _obey(self, message: Message) -> None:
         grace_seconds = message.get("grace_seconds")
@@ -134,6 +142,7 @@ class Nanny:
             return
         kill_at = time.monotonic() + max(0.0, grace_seconds)
         self._kill_at = kill_at if self._kill_at is None else min(kill_at, self._kill_at)
+        self._asked = True
         self._look()
         # To the main process alone: vLLM's API server stops its engine processes itself, in order. A
         # signal to the whole group would let it find a dead engine and complain of a crash.
@@ -142,42 +151,29 @@ class Nanny:
 
     def _reap(self) -> None:
         for pid, code in self._children.reap():
-            self._shared_memory.remember(pid)
             if pid == self._worker:
                 self._worker = None
-                self._died_at = time.time()
+                if code == -signal.SIGKILL and pid not in self._end.killed and not self._asked:
+                    self._killed_at = time.time()
                 self._control.send(
                     "exited", code=code if code >= 0 else None, signal=-code if code < 0 else None
                 )
 
     def _sweep(self) -> None:
-        """Kills descendants until there are none: what forks meanwhile is found by the next look."""
+        """Ends descendants until there are none: what forks meanwhile is found by the next look."""
         pause, longest_pause = _SWEEP_PAUSE_SECONDS
         stuck_at = time.monotonic() + _STUCK_AFTER_SECONDS
         while True:
             self._reap()
-            alive = [each for each in descendants(os.getpid()) if each.state != "Z"]
-            if not alive:
+            alive = self._end.step()
+            if self._end.done:
                 break
-            self._shared_memory.note(each.pid for each in alive)
-            self._kill(alive)
             if time.monotonic() >= stuck_at:
                 self._control.send("stuck", pids=[each.pid for each in alive])
                 stuck_at += 6 * _STUCK_AFTER_SECONDS
             select.select([self._children], [], [], pause)
             pause = min(pause * 2, longest_pause)
         self._reap()
-
-    def _kill(self, processes: list[Process]) -> None:
-        if self._worker is not None:
-            # The group first: one call that no fork in it can outrun.
-            with suppress(OSError):
-                os.killpg(self._worker, signal.SIGKILL)
-        for each in processes:
-            if each.pid != self._worker:
-                self._swept[each.pid] = each.name
-            with suppress(OSError):
-                os.kill(each.pid, signal.SIGKILL)
 
 
 class ChildSignals:

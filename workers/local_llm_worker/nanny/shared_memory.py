@@ -1,29 +1,28 @@
-"""Which shared-memory segments the worker's processes made, so that those they leave can be unlinked.
+"""Which shared memory the worker's processes hold, so that what they leave can be unlinked.
 
-The kernel does not say who made a segment. What a process has mapped it does say, but only while the
-process lives; and a SIGKILLed tree is dead before anybody can look. So the nanny looks as soon as the
-kernel tells that a segment was made, and now and then. (Each SIGKILL of a vLLM tree left two segments,
-of 168 and 252 MB.)
+The kernel does not say who made a segment. What a process holds it does say, but only while the process
+lives. So the nanny looks now and then, and `ending.py` once more at processes that it has stopped before it
+kills them. What a process made that somebody else killed, and that nobody saw it hold, stays where it is:
+Python's resource tracker unlinks what it knows of, and the rest could be anybody's.
 """
 
-# ruff: noqa: PTH108, PTH116, PTH118, PTH123
+# ruff: noqa: PTH108, PTH118, PTH123
 # The nanny's start counts: it does without pathlib.
 
 from __future__ import annotations
 
 import ctypes
 import os
-import re
 import stat
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 
 from local_llm_worker.nanny import proc
+from local_llm_worker.nanny.proc import Segment
 
-# In the worker's temporary folder, one name a line: for the supervisor, should the nanny be killed.
+# In the worker's temporary folder, a line each: device, inode, name. For the supervisor, should the nanny be
+# killed (local_llm.worker.shared_memory reads it).
 NOTES_FILE = ".shared-memory"
-
 
 _LAST_SECONDS = 1.0
 
@@ -55,18 +54,16 @@ class NewSegments:
 
 
 class SharedMemory:
-    """Segments that appeared after this object was made and that the worker's processes had mapped.
+    """Segments that appeared after this object was made and that the worker's processes held.
 
     Args:
-        temporary: the worker's temporary folder, where the names are noted as well.
+        temporary: the worker's temporary folder, where they are noted as well.
     """
 
     def __init__(self, temporary: str) -> None:
         self._notes_file = os.path.join(temporary, NOTES_FILE)
-        self._older = frozenset(proc.segments())
-        self._noted: set[str] = set()
-        self._pids: set[str] = set()
-        self._named_after: dict[str, str] = {}
+        self._older = frozenset(proc.segments().values())
+        self._noted: set[Segment] = set()
 
     def unknown(self) -> bool:
         """Whether there are segments of which it is not known that they are ours.
@@ -74,87 +71,67 @@ class SharedMemory:
         One `listdir`; reading the maps of a vLLM tree costs some milliseconds, and once its segments
         are noted there is nothing more to find.
         """
-        return bool(proc.segments().keys() - self._older - self._noted)
-
-    def remember(self, pid: int) -> None:
-        """One of the worker's processes; it may be dead."""
-        self._pids.add(str(pid))
+        return bool(set(proc.segments().values()) - self._older - self._noted)
 
     def note(self, pids: Iterable[int]) -> None:
-        """Notes what these processes hold now, and what bears the id of one of them in its name.
-
-        joblib's `sem.loky-4711-9e94alje` may have been made after the last look at a process that is dead
-        by now; its name tells. So ids are remembered.
-        """
-        held: set[int] = set()
+        """Notes what these processes hold now."""
+        held: set[Segment] = set()
         for each in pids:
-            self.remember(each)
             held |= proc.held_segments(each)
-        there = proc.segments()
-        found = {name for name, inode in there.items() if inode in held}
-        for name in there:
-            for pid in self._pids.intersection(re.split(r"[^0-9A-Za-z]+", name)):
-                self._named_after[name] = pid
-                found.add(name)
-        # A segment that was there before the worker is somebody else's, whoever maps it now.
-        found -= self._older | self._noted
+        # A segment that was there before the worker is somebody else's, whoever holds it now.
+        held -= self._older | self._noted
+        found = {name: each for name, each in proc.segments().items() if each in held}
         if not found:
             return
-        self._noted |= found
-        # A full disk must not stop the nanny, which knows the names anyway.
+        self._noted.update(found.values())
+        # A full disk must not stop the nanny, which knows them anyway.
         with suppress(OSError), open(self._notes_file, "a") as file:
-            file.writelines(name + "\n" for name in sorted(found))
+            file.writelines(f"{each.device} {each.inode} {name}\n" for name, each in found.items())
 
-    def unlink_leftovers(self, died_at: float | None) -> list[str]:
-        """Unlinks what is still there and belongs to no living process. Called when the worker's are dead.
+    def unlink_leftovers(self) -> list[str]:
+        """Unlinks what was noted, is still there, and is held by no living process."""
+        # By number alone: its name may have changed since (sem_open). tmpfs gives no number twice.
+        left = {name: each for name, each in proc.segments().items() if each in self._noted}
+        return sorted(name for name in self._unheld(left) if _unlink(name, left[name]))
+
+    def unclaimed(self, died_at: float | None) -> list[str]:
+        """What appeared in the last second before the worker's death and nobody holds: perhaps its own.
+
+        To be reported, not removed: it may as well be another program's, on its way between two processes.
 
         Args:
-            died_at: when its main process ended, in seconds since the epoch; None: it was never seen to.
-        """
-        self.note(())
-        unlinked = _unlink(self._unheld(self._noted))
-        if last := self._unheld(self._last_made(died_at)):
-            # Perhaps a stranger's, on the way from the process that made it to the one that will hold it.
-            time.sleep(_LAST_SECONDS)
-            unlinked += _unlink(self._unheld(last))
-        return sorted(unlinked)
-
-    def _unheld(self, names: Iterable[str]) -> set[str]:
-        """Those that are still there and that no living process holds."""
-        there = proc.segments()
-        left = {name for name in names if name in there}
-        if left:
-            for process in proc.processes():
-                held = proc.held_segments(process.pid)
-                left = {name for name in left if there[name] not in held}
-                # An id that was given away again: the name may be its new owner's.
-                left = {name for name in left if self._named_after.get(name) != str(process.pid)}
-        return left
-
-    def _last_made(self, died_at: float | None) -> set[str]:
-        """What was made so shortly before the worker's death that nobody could look any more.
-
-        It must be this user's, have appeared in that second, and be held by nobody, neither now nor a second
-        later. (Chaos left one such segment in a thousand switches.)
+            died_at: when another program killed its main process, in seconds since the epoch; None: none did.
         """
         if died_at is None:
-            return set()
-        new = proc.segments().keys() - self._older - self._noted
-        return {name for name in new if _made_just_before(died_at, name)}
+            return []
+        new = {
+            name: each
+            for name, each in proc.segments().items()
+            if each not in self._older and each not in self._noted and _made_just_before(died_at, name)
+        }
+        return sorted(self._unheld(new))
+
+    def _unheld(self, left: dict[str, Segment]) -> set[str]:
+        """Those that no living process holds."""
+        if left:
+            held = {each for process in proc.processes() for each in proc.held_segments(process.pid)}
+            return {name for name, each in left.items() if each not in held}
+        return set()
 
 
-def _unlink(names: Iterable[str]) -> list[str]:
-    unlinked = []
-    for name in names:
-        with suppress(OSError):
-            os.unlink(os.path.join(proc.SHARED_MEMORY, name))
-            unlinked.append(name)
-    return unlinked
+def _unlink(name: str, segment: Segment) -> bool:
+    path = os.path.join(proc.SHARED_MEMORY, name)
+    with suppress(OSError):
+        status = os.lstat(path)
+        if (status.st_dev, status.st_ino) == segment and status.st_uid == os.geteuid():
+            os.unlink(path)
+            return True
+    return False
 
 
 def _made_just_before(died_at: float, name: str) -> bool:
     try:
-        status = os.stat(os.path.join(proc.SHARED_MEMORY, name))
+        status = os.lstat(os.path.join(proc.SHARED_MEMORY, name))
     except OSError:
         return False
     ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()

@@ -50,7 +50,7 @@ def run(connection: socket.socket, engine: Engine) -> NoReturn:
         traceback.print_exc()
     finally:
         shared_memory.note([os.getpid()])
-        shared_memory.unlink_leftovers(None)
+        shared_memory.unlink_leftovers()
         os._exit(0)
 
 
